@@ -1,0 +1,305 @@
+"""The nouns that travel between stages, one frozen dataclass per arrow of the pipeline.
+
+``load -> recognise -> lower -> trace -> simplify -> build -> verify -> benchmark -> package``
+
+This module imports neither torch nor onnx: it is shared by the exporting half and by the runtime.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import numpy as np
+    import onnx
+    from torch import nn
+
+    from scconv_deploy.scconv.spec import SCConvSpec
+
+Json = None | bool | int | float | str | list["Json"] | dict[str, "Json"]
+
+
+@dataclass(frozen=True, slots=True)
+class TensorSpec:
+    """One input or output: name, NumPy dtype name and shape; a dynamic axis is a string (its symbol).
+
+    ``minimum``, ``optimum`` and ``maximum`` bound the dynamic axes (inputs only; else empty).
+    ``multiple_of`` maps an axis to the number its extent must be a multiple of.
+    """
+
+    name: str
+    dtype: str
+    shape: tuple[int | str, ...]
+    minimum: tuple[int, ...] = ()
+    optimum: tuple[int, ...] = ()
+    maximum: tuple[int, ...] = ()
+    multiple_of: Mapping[int, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class SourceModel:
+    """Result of ``load``: the user's own module in eval mode, and where it came from."""
+
+    module: nn.Module
+    origin: str
+    kind: str
+    sha256: str | None
+    architecture: str | None
+    inputs: tuple[TensorSpec, ...]
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Certificate:
+    """Numeric proof that a specification computes what the user's module computes (float64).
+
+    ``worst_error`` is the largest absolute difference over ``probes`` inputs, ``edge_probes`` of which lie
+    at and on both sides of the gate's threshold. ``runner_up`` is the best specification that was
+    refuted, with the difference that refuted it.
+    """
+
+    seed: int
+    probes: int
+    edge_probes: int
+    worst_error: float
+    runner_up: str | None
+    runner_up_error: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class RecognisedBlock:
+    """One certified block: where, what, which family by name, and the proof."""
+
+    path: str
+    variant: str
+    spec: SCConvSpec
+    certificate: Certificate
+    parameters: Mapping[str, str] = field(default_factory=dict)
+    """Role of each tensor ("gamma", "squeeze_up.weight", ...) -> its name inside the user's module."""
+
+
+@dataclass(frozen=True, slots=True)
+class LeftAsIs:
+    """A module that looks like SCConv and is exported as ordinary PyTorch, with the reason."""
+
+    path: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Recognition:
+    """Result of ``recognise``."""
+
+    blocks: tuple[RecognisedBlock, ...]
+    left_as_is: tuple[LeftAsIs, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class LoweredModel:
+    """Result of ``lower``: a copy of the user's module with deploy modules in place of certified blocks."""
+
+    module: nn.Module
+    reference: nn.Module
+    recognition: Recognition
+    block_paths: tuple[str, ...]
+    folded_batch_norms: int
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class TracedGraph:
+    """Result of ``trace`` and of ``simplify``: an ONNX model with its inputs' ranges and outputs.
+
+    ``block_outputs`` maps a block's module path to ``(nodes of that block)`` by name prefix.
+    """
+
+    model: onnx.ModelProto
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    opset: int
+    block_paths: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class KernelReport:
+    """What a builder says it built: kernels, bytes moved, types, and kernels per SCConv block.
+
+    ``bytes_moved`` sums the bytes of every kernel's inputs, outputs and constants at the optimum shape.
+    """
+
+    kernels: int
+    bytes_moved: int
+    layout_transposes: int
+    types: Mapping[str, int]
+    kernels_per_block: Mapping[str, int]
+    shape_kernels: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class BuiltArtifact:
+    """Result of ``build``: files in the work directory, the first being the artifact itself.
+
+    ``not_executed`` is None where this machine can run the artifact, else the reason in words.
+    """
+
+    files: tuple[Path, ...]
+    runtime: str
+    precision_built: str
+    tool_versions: Mapping[str, str]
+    not_executed: str | None = None
+    kernel_report: KernelReport | None = None
+    details: Mapping[str, Json] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+    @property
+    def primary(self) -> Path:
+        """The artifact's own file."""
+        return self.files[0]
+
+
+class Verdict(StrEnum):
+    """Outcome of a comparison. AMBIGUOUS is the gate-aware verdict's place (see DECISIONS.md)."""
+
+    PASS = "PASS"  # noqa: S105 - a verdict, not a password
+    FAIL = "FAIL"
+    AMBIGUOUS = "AMBIGUOUS"
+
+
+@dataclass(frozen=True, slots=True)
+class TensorMetrics:
+    """All differences between one reference and one result, computed in float64.
+
+    ``max_abs``, ``mean_abs``, ``p99_abs`` in the output's unit; ``max_rel`` against max(|reference|, its
+    mean magnitude); ``cosine`` in [-1, 1]; ``sqnr_db`` in decibels (inf when equal);
+    ``top1_agreement`` in [0, 1], None where there is no class axis.
+    """
+
+    max_abs: float
+    mean_abs: float
+    p99_abs: float
+    max_rel: float
+    cosine: float
+    sqnr_db: float
+    top1_agreement: float | None
+    finite: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Tolerance:
+    """A named gate: ``metric`` of every comparison must be at most ``atol + rtol * scale``.
+
+    ``scale`` is the largest magnitude in the reference output.
+    """
+
+    name: str
+    metric: str
+    atol: float
+    rtol: float
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """One output of one case against one reference."""
+
+    case: str
+    output: str
+    shape: tuple[int, ...]
+    metrics: TensorMetrics
+    limit: float
+    verdict: Verdict
+    sentence: str
+
+
+@dataclass(frozen=True, slots=True)
+class ParityReport:
+    """Result of ``verify``.
+
+    ``subject`` says what was run ("model.onnx in ONNX Runtime 1.32 on CPU"). ``against_float64`` holds the
+    same comparisons against float64 truth, and ``reference_against_float64`` how far the user's own
+    PyTorch module is from it, so that an export error is told apart from rounding.
+    """
+
+    verdict: Verdict
+    sentence: str
+    subject: str
+    tolerance: Tolerance
+    comparisons: tuple[Comparison, ...]
+    against_float64: tuple[Comparison, ...] = ()
+    reference_against_float64: tuple[Comparison, ...] = ()
+    first_divergent_block: str | None = None
+    artifact_executed: bool = True
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class GoldenSamples:
+    """Inputs and the reference's outputs that travel with the bundle, by tensor name."""
+
+    inputs: Mapping[str, np.ndarray]
+    outputs: Mapping[str, np.ndarray]
+
+
+@dataclass(frozen=True, slots=True)
+class StageTiming:
+    """One line of the run: stage, seconds, result in words."""
+
+    stage: str
+    seconds: float
+    result: str
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """Latency of one backend: milliseconds per call, and the ratio to the yardstick with its spread."""
+
+    name: str
+    batch: int
+    threads: int
+    rounds: int
+    median_ms: float
+    mean_ms: float
+    p90_ms: float
+    p99_ms: float
+    min_ms: float
+    ratio: float
+    ratio_low: float
+    ratio_high: float
+
+
+@dataclass(frozen=True, slots=True)
+class Bundle:
+    """A complete bundle on disk. ``manifest`` is the parsed ``manifest.json``."""
+
+    path: Path
+    artifact: Path
+    manifest: Mapping[str, Json]
+    parity: ParityReport | None
+
+
+@dataclass(frozen=True, slots=True)
+class Inspection:
+    """What ``scconv-inspect`` finds in a file without executing anything in it.
+
+    ``kind`` in words ("whole pickled module (zip)"); ``needs_classes`` are the globals a loader would have to
+    import; ``tensors`` counts stored tensors and ``parameters`` their elements; ``scconv_like`` are the
+    prefixes whose tensors have the shapes of an SCConv block; ``export_command`` is ready to paste.
+    """
+
+    path: str
+    kind: str
+    sha256: str
+    size_bytes: int
+    needs_classes: tuple[str, ...] = ()
+    tensors: int = 0
+    parameters: int = 0
+    dtypes: tuple[str, ...] = ()
+    architecture: str | None = None
+    inputs: tuple[TensorSpec, ...] = ()
+    scconv_like: tuple[str, ...] = ()
+    export_command: str | None = None
+    notes: tuple[str, ...] = ()

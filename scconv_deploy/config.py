@@ -1,0 +1,165 @@
+"""What the user asked for, parsed and checked once: argv or keyword arguments -> frozen configuration.
+
+No stage reads argv, environment variables or defaults of its own; they all read this.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+from scconv_deploy.errors import InputError, nearest
+
+DEFAULT_OPSET = 20
+OPSETS = (17, 18, 19, 20, 21, 22, 23)
+
+
+class Precision(StrEnum):
+    """Numeric type of the exported graph; INT8 and FP8 mean Q/DQ around the convolutions."""
+
+    FP32 = "fp32"
+    FP16 = "fp16"
+    BF16 = "bf16"
+    INT8 = "int8"
+    FP8 = "fp8"
+
+
+class Form(StrEnum):
+    """``standard``: only operators of the ONNX standard; ``plugin``: ``scconv::`` operators."""
+
+    STANDARD = "standard"
+    PLUGIN = "plugin"
+
+
+@dataclass(frozen=True, slots=True)
+class ShapeRange:
+    """Smallest, most frequent and largest shape of one input (trtexec's min, opt, max).
+
+    ``name`` is ``None`` where the user gave no name: it then means the model's only input.
+    An axis is dynamic exactly when its minimum and maximum differ.
+    """
+
+    name: str | None
+    minimum: tuple[int, ...]
+    optimum: tuple[int, ...]
+    maximum: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        if not len(self.minimum) == len(self.optimum) == len(self.maximum):
+            raise InputError(
+                f"shapes of input {self.name or '(unnamed)'} differ in rank: min {dims(self.minimum)}, "
+                f"opt {dims(self.optimum)}, max {dims(self.maximum)}; give all three the same number of axes"
+            )
+        for axis, (lo, mid, hi) in enumerate(zip(self.minimum, self.optimum, self.maximum, strict=True)):
+            if not 1 <= lo <= mid <= hi:
+                raise InputError(
+                    f"axis {axis} of input {self.name or '(unnamed)'} has min {lo}, opt {mid}, max {hi}; "
+                    "it must hold that 1 <= min <= opt <= max"
+                )
+
+    @property
+    def dynamic_axes(self) -> tuple[int, ...]:
+        """Axes whose extent may vary."""
+        return tuple(i for i, (lo, hi) in enumerate(zip(self.minimum, self.maximum, strict=True)) if lo != hi)
+
+
+@dataclass(frozen=True, slots=True)
+class ExportConfig:
+    """Everything that decides one export. ``shapes`` may be empty: the model file then says its own."""
+
+    target: str
+    out: Path | None = None
+    precision: Precision = Precision.FP32
+    opset: int = DEFAULT_OPSET
+    form: Form = Form.STANDARD
+    shapes: tuple[ShapeRange, ...] = ()
+    factory: str | None = None
+    variant: str | None = None
+    trust: tuple[str, ...] = ()
+    calib: Path | None = None
+    compute_capabilities: tuple[str, ...] = ()
+    workspace_mib: int | None = None
+    simplify: bool = True
+    verify: bool = True
+    force: bool = False
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.opset not in OPSETS:
+            raise InputError(
+                f"opset {self.opset} is not supported; choose one of {OPSETS[0]} to {OPSETS[-1]} "
+                f"(default {DEFAULT_OPSET})"
+            )
+
+
+def dims(shape: Sequence[int]) -> str:
+    """``(1, 3, 224, 224)`` -> ``"1x3x224x224"``."""
+    return "x".join(str(d) for d in shape) if shape else "scalar"
+
+
+def parse_dims(text: str) -> tuple[int, ...]:
+    """``"1x3x224x224"`` -> ``(1, 3, 224, 224)``; raises InputError in words."""
+    if not re.fullmatch(r"\d+([x,]\d+)*", text):
+        raise InputError(f"'{text}' is not a shape; write it like 1x3x224x224")
+    shape = tuple(int(d) for d in re.split("[x,]", text))
+    if any(d < 1 for d in shape):
+        raise InputError(f"shape '{text}' has an axis of size 0; every axis must be at least 1")
+    return shape
+
+
+def parse_named_dims(texts: Sequence[str]) -> dict[str | None, tuple[int, ...]]:
+    """``["a:1x3x8x8", "b:1x2"]`` or ``["1x3x8x8"]`` -> shapes by input name (None = the only input).
+
+    A comma separates inputs within one text, as in trtexec: ``"a:1x3x8x8,b:1x2"``.
+    """
+    shapes: dict[str | None, tuple[int, ...]] = {}
+    for text in texts:
+        for part in text.split(",") if ":" in text else [text]:
+            name, _, shape = part.rpartition(":")
+            key = name or None
+            if key in shapes:
+                raise InputError(f"the shape of input {key or '(unnamed)'} is given twice; give it once")
+            shapes[key] = parse_dims(shape)
+    return shapes
+
+
+def shape_ranges(
+    static: Sequence[str] = (),
+    minimum: Sequence[str] = (),
+    optimum: Sequence[str] = (),
+    maximum: Sequence[str] = (),
+) -> tuple[ShapeRange, ...]:
+    """Combine ``--input-shape`` and ``--minShapes/--optShapes/--maxShapes`` into one range per input.
+
+    An input with only ``--input-shape`` is a point range. ``--optShapes`` defaults to ``--input-shape``,
+    else to the minimum; a missing minimum or maximum defaults to the optimum.
+
+    Raises:
+        InputError: a name appears nowhere else, or ranks or bounds contradict each other.
+    """
+    fixed, lo, mid, hi = (parse_named_dims(t) for t in (static, minimum, optimum, maximum))
+    names = list(dict.fromkeys([*fixed, *lo, *mid, *hi]))
+    if None in names and len(names) > 1:
+        other = next(n for n in names if n is not None)
+        raise InputError(f"one shape names input '{other}' and another names none; name the input in all of them")
+    ranges = []
+    for name in names:
+        centre = mid.get(name) or fixed.get(name) or lo.get(name) or hi[name]
+        ranges.append(ShapeRange(name, lo.get(name, centre), centre, hi.get(name, centre)))
+    return tuple(ranges)
+
+
+def parse_precision(text: str) -> Precision:
+    """Name -> Precision, with the nearest valid name on a miss."""
+    aliases: Mapping[str, str] = {"float32": "fp32", "float16": "fp16", "half": "fp16", "bfloat16": "bf16"}
+    name = aliases.get(text.lower(), text.lower())
+    try:
+        return Precision(name)
+    except ValueError:
+        known = [p.value for p in Precision]
+        raise InputError(
+            f"precision '{text}' is unknown; choose one of {', '.join(known)}{nearest(name, known)}"
+        ) from None

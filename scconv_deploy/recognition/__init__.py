@@ -1,0 +1,1 @@
+"""Find candidate SRU, CRU and SCConv modules by structure, propose specifications, certify one by numbers."""

@@ -1,0 +1,1 @@
+"""The block itself: specification, reference modules, deploy module, model zoo."""

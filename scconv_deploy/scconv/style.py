@@ -1,0 +1,26 @@
+"""Which of several exactly equal graph forms a target runs best.
+
+Every field selects between forms that compute the same function; an exporter returns the style that
+suits its runtime, and ``lower`` passes it to the deploy modules. Imports neither torch nor onnx.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class GraphStyle:
+    """Forms to choose from.
+
+    ``where_mask``: gate by ``Where`` (TensorRT fuses it) instead of Cast/Max/Sub arithmetic (ONNX Runtime on
+    CPU runs ``Where`` at a fraction of memory speed).
+    ``merged_y2``: ``Y2`` as one 1x1 convolution with the identity stacked under PWC2, instead of a Concat.
+    ``concat_fuse``: join Y1 and Y2 before pooling and softmax, instead of pooling the pieces.
+    ``linear_as_conv``: write a final Linear as 1x1 convolution (TensorRT-RTX has no FP32 GEMM on SM75).
+    """
+
+    where_mask: bool = False
+    merged_y2: bool = True
+    concat_fuse: bool = False
+    linear_as_conv: bool = False

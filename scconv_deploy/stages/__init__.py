@@ -1,0 +1,1 @@
+"""One verb a file, run(X, ...) -> Y; stages never import each other."""
