@@ -106,7 +106,8 @@ class LoweredModel:
     reference: nn.Module
     recognition: Recognition
     block_paths: tuple[str, ...]
-    folded_batch_norms: int
+    folded: tuple[tuple[str, str], ...]
+    """(producer, BatchNorm) module paths of every fold."""
     notes: tuple[str, ...] = ()
 
 
@@ -114,7 +115,7 @@ class LoweredModel:
 class TracedGraph:
     """Result of ``trace`` and of ``simplify``: an ONNX model with its inputs' ranges and outputs.
 
-    ``block_outputs`` maps a block's module path to ``(nodes of that block)`` by name prefix.
+    A node of the block at module path P is named ``P/<operator>_<n>`` or ``P.<child>/<operator>_<n>``.
     """
 
     model: onnx.ModelProto
@@ -165,7 +166,7 @@ class BuiltArtifact:
 class Verdict(StrEnum):
     """Outcome of a comparison. AMBIGUOUS is the gate-aware verdict's place (see DECISIONS.md)."""
 
-    PASS = "PASS"  # noqa: S105 - a verdict, not a password
+    PASS = "PASS"
     FAIL = "FAIL"
     AMBIGUOUS = "AMBIGUOUS"
 
@@ -216,6 +217,24 @@ class Comparison:
 
 
 @dataclass(frozen=True, slots=True)
+class PieceCheck:
+    """One piece of the graph, fed with the reference's own tensors (teacher-forced).
+
+    ``piece`` is a block's module path, or words for what lies outside the blocks. ``worst`` is the largest
+    excess in the gating metric; ``near_gate_samples`` counts samples with gates inside the rounding band.
+    """
+
+    piece: str
+    verdict: Verdict
+    samples: int
+    passed_samples: int
+    near_gate_samples: int
+    max_abs: float
+    limit: float
+    sentence: str
+
+
+@dataclass(frozen=True, slots=True)
 class ParityReport:
     """Result of ``verify``.
 
@@ -231,6 +250,7 @@ class ParityReport:
     comparisons: tuple[Comparison, ...]
     against_float64: tuple[Comparison, ...] = ()
     reference_against_float64: tuple[Comparison, ...] = ()
+    pieces: tuple[PieceCheck, ...] = ()
     first_divergent_block: str | None = None
     artifact_executed: bool = True
     notes: tuple[str, ...] = ()

@@ -5,6 +5,7 @@ No stage reads argv, environment variables or defaults of its own; they all read
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -95,6 +96,37 @@ class ExportConfig:
             )
 
 
+@dataclass(frozen=True, slots=True)
+class BenchConfig:
+    """How to measure. Every combination of ``batches`` and ``threads`` is one measurement per subject.
+
+    Each subject first runs unmeasured for ``warm_up_ms``, then until both ``duration_s`` have passed and at
+    least ``iterations`` calls were timed (trtexec's meaning of the three). ``yardstick`` names the subject
+    that ratios refer to; None means the first one.
+    """
+
+    batches: tuple[int, ...] = (1,)
+    threads: tuple[int, ...] = (1,)
+    warm_up_ms: int = 200
+    duration_s: float = 3.0
+    iterations: int = 20
+    shapes: tuple[ShapeRange, ...] = ()
+    factory: str | None = None
+    trust: tuple[str, ...] = ()
+    yardstick: str | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not self.batches or any(b < 1 for b in self.batches):
+            raise InputError("batch sizes must be at least 1; write them like --batch 1,8")
+        if not self.threads or any(t < 1 for t in self.threads):
+            raise InputError("thread counts must be at least 1; write them like --threads 1,2")
+        if self.warm_up_ms < 0 or not math.isfinite(self.duration_s) or self.duration_s < 0:
+            raise InputError("--warmUp and --duration must not be negative")
+        if self.iterations < 1:
+            raise InputError(f"--iterations must be at least 1, not {self.iterations}")
+
+
 def dims(shape: Sequence[int]) -> str:
     """``(1, 3, 224, 224)`` -> ``"1x3x224x224"``."""
     return "x".join(str(d) for d in shape) if shape else "scalar"
@@ -144,7 +176,9 @@ def shape_ranges(
     names = list(dict.fromkeys([*fixed, *lo, *mid, *hi]))
     if None in names and len(names) > 1:
         other = next(n for n in names if n is not None)
-        raise InputError(f"one shape names input '{other}' and another names none; name the input in all of them")
+        raise InputError(
+            f"one shape names input '{other}' and another names none; name the input in all of them"
+        )
     ranges = []
     for name in names:
         centre = mid.get(name) or fixed.get(name) or lo.get(name) or hi[name]

@@ -52,6 +52,9 @@ class Exporter(Protocol):
     summary: str
     """One line for ``--help`` and ``scconv-doctor``."""
 
+    dynamic_batch: bool
+    """Whether axis 0 is free where the user gave no range for it."""
+
     def check(self, config: ExportConfig) -> tuple[str, ...]:
         """Refuse before any work is done; return notes for the user ("TensorRT is absent, so RTX").
 
@@ -63,7 +66,9 @@ class Exporter(Protocol):
     def style(self, config: ExportConfig) -> GraphStyle:
         """Which of the exact graph forms this target runs best."""
 
-    def build(self, graph: TracedGraph, config: ExportConfig, folder: Path, progress: Progress) -> BuiltArtifact:
+    def build(
+        self, graph: TracedGraph, config: ExportConfig, folder: Path, progress: Progress
+    ) -> BuiltArtifact:
         """Write the artifact's files into ``folder`` (which exists and is empty).
 
         Raises:

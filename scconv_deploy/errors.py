@@ -45,9 +45,16 @@ class BuildError(ScconvDeployError):
 
 
 class VerificationError(ScconvDeployError):
-    """The built artifact does not compute the user's function (exit 1); nothing was promoted."""
+    """The built artifact does not compute the user's function (exit 1); nothing was promoted.
+
+    ``report`` is the :class:`~scconv_deploy.artifacts.ParityReport` where a comparison was made.
+    """
 
     exit_code = EXIT_VERIFICATION_FAILED
+
+    def __init__(self, message: str, report: object | None = None) -> None:
+        super().__init__(message)
+        self.report = report
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

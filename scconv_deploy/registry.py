@@ -31,7 +31,9 @@ def exporter(target: str) -> Exporter:
             "run `pip install -e .` (or install the wheel)"
         )
     if target not in found:
-        raise InputError(f"unknown target '{target}'; choose one of {', '.join(sorted(found))}{nearest(target, found)}")
+        raise InputError(
+            f"unknown target '{target}'; choose one of {', '.join(sorted(found))}{nearest(target, found)}"
+        )
     try:
         made = found[target].load()()
     except ImportError as error:

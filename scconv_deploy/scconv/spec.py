@@ -120,7 +120,9 @@ class SRUSpec:
         if not 1 <= self.groups <= self.channels:
             raise InputError(f"an SRU of {self.channels} channels cannot have {self.groups} groups")
         if self.norm is Norm.GROUP_NORM and self.channels % self.groups:
-            raise InputError(f"group_norm needs channels ({self.channels}) divisible by groups ({self.groups})")
+            raise InputError(
+                f"group_norm needs channels ({self.channels}) divisible by groups ({self.groups})"
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,9 +207,9 @@ class SCConvSpec:
     @property
     def c_in(self) -> int:
         """Input channels."""
-        if self.cru and (self.sru is None or self.order is Order.SRU_CRU):
-            return self.cru.c_in
-        return self.sru.channels if self.sru and self.order is Order.SRU_CRU else cast(CRUSpec, self.cru).c_in
+        if self.sru is None or (self.cru and self.order is Order.CRU_SRU):
+            return cast(CRUSpec, self.cru).c_in
+        return self.sru.channels
 
     @property
     def c_out(self) -> int:
@@ -256,10 +258,13 @@ def _sru(data: dict[str, Any]) -> SRUSpec:
     )
 
 
+def _tuples(data: dict[str, Any]) -> dict[str, Any]:
+    return {k: tuple(v) if isinstance(v, list) else v for k, v in data.items()}
+
+
 def _cru(data: dict[str, Any]) -> CRUSpec:
     convs = {
-        role: ConvSpec(**{k: tuple(v) if isinstance(v, list) else v for k, v in data[role].items()})
-        for role in ("squeeze_up", "squeeze_low", "gwc", "pwc1", "pwc2")
+        role: ConvSpec(**_tuples(data[role])) for role in ("squeeze_up", "squeeze_low", "gwc", "pwc1", "pwc2")
     }
     return CRUSpec(
         up=data["up"], low=data["low"], y2_order=Y2Order(data["y2_order"]), fuse=Fuse(data["fuse"]), **convs

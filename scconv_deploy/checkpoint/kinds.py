@@ -1,0 +1,87 @@
+"""File content -> which kind of model file it is. Names and suffixes are never consulted."""
+
+from __future__ import annotations
+
+import json
+import struct
+import zipfile
+from enum import StrEnum
+from pathlib import Path
+
+from scconv_deploy.errors import InputError
+
+LEGACY_MAGIC = bytes.fromhex("80028a0a6cfc9c46")
+"""The pickled magic number 0x1950a86a20f9469cfc6c that opens a pre-1.6 ``torch.save`` file."""
+
+
+class Kind(StrEnum):
+    """What the first bytes (and a zip's directory) say."""
+
+    TORCH_ZIP = "PyTorch checkpoint (zip)"
+    TORCH_LEGACY = "PyTorch checkpoint (legacy, before 1.6)"
+    TORCHSCRIPT = "TorchScript archive"
+    EXPORTED_PROGRAM = "torch.export archive (.pt2)"
+    SAFETENSORS = "safetensors file"
+    ONNX = "ONNX model"
+    UNKNOWN = "unknown file"
+
+
+def kind_of(path: Path) -> Kind:
+    """Look at the first bytes; never executes or decompresses content.
+
+    Raises:
+        InputError: the path does not exist, is a folder, is empty, or cannot be read.
+    """
+    if not path.exists():
+        raise InputError(f"{path} does not exist")
+    if path.is_dir():
+        raise InputError(f"{path} is a folder; give the model file itself")
+    try:
+        with path.open("rb") as stream:
+            head = stream.read(16)
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror or error}") from error
+    if not head:
+        raise InputError(f"{path} is empty")
+    if head.startswith(b"PK"):
+        return _zip_kind(path)
+    if head.startswith(LEGACY_MAGIC):
+        return Kind.TORCH_LEGACY
+    if _is_safetensors(path, head):
+        return Kind.SAFETENSORS
+    # ModelProto begins with field 1 (ir_version, a varint): tag 0x08 and a small version number.
+    if head[0] == 0x08 and 1 <= head[1] <= 32:
+        return Kind.ONNX
+    return Kind.UNKNOWN
+
+
+def _zip_kind(path: Path) -> Kind:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+    except (zipfile.BadZipFile, OSError) as error:
+        raise InputError(
+            f"{path} begins like a PyTorch file but its directory is damaged ({error}); "
+            "the download or copy was probably cut short"
+        ) from error
+    tails = {name.partition("/")[2] for name in names}
+    # TorchScript first: it also holds a data.pkl.
+    if "constants.pkl" in tails and any(tail.startswith("code/") for tail in tails):
+        return Kind.TORCHSCRIPT
+    if "archive_format" in tails or "models/model.json" in tails:
+        return Kind.EXPORTED_PROGRAM
+    return Kind.TORCH_ZIP if "data.pkl" in tails else Kind.UNKNOWN
+
+
+def _is_safetensors(path: Path, head: bytes) -> bool:
+    if len(head) < 9 or head[8:9] != b"{":
+        return False
+    (length,) = struct.unpack("<Q", head[:8])
+    if not 2 <= length <= min(100_000_000, path.stat().st_size - 8):
+        return False
+    with path.open("rb") as stream:
+        stream.seek(8)
+        try:
+            return isinstance(json.loads(stream.read(length)), dict)
+        except (ValueError, UnicodeDecodeError):
+            return False

@@ -1,0 +1,121 @@
+"""PyTorch checkpoint -> plain Python data and tensors, with ``weights_only`` always on.
+
+Pickle is a program. The restricted unpickler of ``torch.load(weights_only=True)`` refuses every class it was
+not told about; the only names added here are torch's own layers (whose construction runs no user code) and
+the classes or modules the user named with ``--trust``. ``weights_only=False`` is used nowhere.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pickle
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from scconv_deploy.errors import InputError, UntrustedCodeError
+
+Allowed = tuple[Any, str]
+"""A class and the dotted name under which the checkpoint asks for it."""
+
+
+def needed_globals(path: Path) -> tuple[str, ...]:
+    """Dotted names of every class or function the checkpoint would import, beyond torch's safe list.
+
+    Nothing is executed: the pickle is only disassembled.
+
+    Raises:
+        InputError: the file's pickle is damaged.
+    """
+    try:
+        return tuple(sorted(torch.serialization.get_unsafe_globals_in_checkpoint(str(path))))
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, IndexError) as error:
+        raise InputError(f"{path} cannot be read: {_first_line(error)}") from error
+
+
+def is_torch_layer(name: str) -> bool:
+    """Whether a dotted name is a layer class of torch.nn itself."""
+    return torch_layer(name) is not None
+
+
+def torch_layer(name: str) -> type[nn.Module] | None:
+    """The ``nn.Module`` class of that dotted name if torch defines it (below ``torch.nn.modules``)."""
+    module, _, attribute = name.rpartition(".")
+    if not module.startswith("torch.nn.modules"):
+        return None
+    found = getattr(sys.modules.get(module), attribute, None)
+    return found if isinstance(found, type) and issubclass(found, nn.Module) else None
+
+
+def untrusted(names: Sequence[str], trust: Sequence[str]) -> tuple[str, ...]:
+    """Names that neither torch nor ``--trust`` vouches for. Trusting a module trusts its classes."""
+    return tuple(n for n in names if not is_torch_layer(n) and not _is_trusted(n, trust))
+
+
+def load_weights_only(path: Path, trust: Sequence[str] = (), mmap: bool = False) -> Any:
+    """Read a checkpoint; importing user code only for the classes named in ``trust``.
+
+    Trusted modules are looked up beside the checkpoint, in the current folder and on ``sys.path``.
+
+    Raises:
+        UntrustedCodeError: classes are needed that were not named; the message shows the option to add.
+        InputError: the file is damaged, or a trusted class cannot be imported.
+    """
+    names = needed_globals(path)
+    missing = untrusted(names, trust)
+    if missing:
+        modules = sorted({n.rpartition(".")[0] for n in missing})
+        options = " ".join(f"--trust {m}" for m in modules)
+        shown = ", ".join(missing[:6]) + (f" and {len(missing) - 6} more" if len(missing) > 6 else "")
+        raise UntrustedCodeError(
+            f"{path} is a pickled object and needs code of its own to load: {shown}. "
+            f"If you trust that code, add {options}; nothing was executed"
+        )
+    allowed: list[Any] = [_import(name, path.parent) for name in names]
+    try:
+        with torch.serialization.safe_globals(allowed):
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, AttributeError) as error:
+        raise InputError(f"{path} cannot be loaded: {_first_line(error)}") from error
+
+
+def import_named(name: str, beside: Path | None = None) -> Any:
+    """Import ``package.module.attribute`` or ``module:attribute`` that the user named.
+
+    Raises:
+        InputError: it cannot be imported, in words.
+    """
+    module, _, attribute = name.replace(":", ".").rpartition(".")
+    places = [str(p) for p in (beside, Path.cwd()) if p is not None]
+    before = list(sys.path)
+    sys.path[:0] = [p for p in places if p not in sys.path]
+    try:
+        found: Any = importlib.import_module(module)
+        return getattr(found, attribute)
+    except AttributeError as error:
+        raise InputError(f"module '{module}' has no '{attribute}'") from error
+    except Exception as error:
+        raise InputError(
+            f"cannot import '{module}' (looked beside the model file, in the current folder and in the "
+            f"installed packages): {type(error).__name__}: {_first_line(error)}"
+        ) from error
+    finally:
+        sys.path[:] = before
+
+
+def _import(name: str, beside: Path) -> Allowed:
+    layer = torch_layer(name)
+    return (layer if layer is not None else import_named(name, beside), name)
+
+
+def _is_trusted(name: str, trust: Sequence[str]) -> bool:
+    return any(name == t or name.startswith(t + ".") for t in (t.replace(":", ".") for t in trust))
+
+
+def _first_line(error: BaseException) -> str:
+    text = str(error).strip()
+    return text.splitlines()[0][:300] if text else type(error).__name__

@@ -1,0 +1,263 @@
+"""argv -> a Job: five commands over one application.
+
+A command function parses its options into configuration and returns a Job; ``perform`` runs it afterwards,
+outside the option parser. torch is imported only when a Job that needs it runs, so ``--help`` and a mistyped
+option are answered at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from scconv_deploy.artifacts import Json, Verdict
+from scconv_deploy.cli import options as o
+from scconv_deploy.cli.doctor import findings
+from scconv_deploy.cli.outcome import Job, Manners, Outcome
+from scconv_deploy.cli.requests import (
+    choose_precision,
+    compute_capabilities,
+    default_out,
+    existing,
+    known_target,
+    parse_form,
+    positive_integers,
+)
+from scconv_deploy.config import DEFAULT_OPSET, BenchConfig, ExportConfig, shape_ranges
+from scconv_deploy.contracts import RunListener
+from scconv_deploy.errors import EXIT_OK, EXIT_VERIFICATION_FAILED
+from scconv_deploy.report.doctor import show_findings
+from scconv_deploy.report.summary import show_export, show_inspection, show_parity, show_timings
+from scconv_deploy.report.to_json import to_json
+
+app = typer.Typer(
+    name="scconv-deploy",
+    help="Trained PyTorch models with SCConv blocks -> verified deployment bundles.",
+    rich_markup_mode=None,  # plain help: readable in a pipe, and rich's help renderer is not imported
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    no_args_is_help=False,
+)
+
+EXPORT_EXAMPLES = """\b
+Examples:
+  scconv-export model.pt --target onnx
+  scconv-export model.pt --target trt --fp16 -o engines/model --force
+  scconv-export weights.pt --factory nets:resnet50 --input-shape 1x3x224x224 --target onnx
+  scconv-export model.pt --target onnx --minShapes 1x3x160x160 --optShapes 1x3x224x224 --maxShapes 8x3x320x320
+  scconv-export pickled.pt --trust nets.MyNet --target onnx --json
+"""
+VERIFY_EXAMPLES = """\b
+Examples:
+  scconv-verify model-onnx-fp32
+  scconv-verify model-onnx-fp32 model.pt --samples images.npz
+"""
+BENCH_EXAMPLES = """\b
+Examples:
+  scconv-bench model-onnx-fp32
+  scconv-bench model.pt model-onnx-fp32 --batch 1,8 --threads 1,2 --duration 5
+"""
+INSPECT_EXAMPLES = """\b
+Examples:
+  scconv-inspect stranger.pt
+  scconv-inspect model-onnx-fp32/model.onnx --json
+"""
+DOCTOR_EXAMPLES = """\b
+Examples:
+  scconv-doctor
+  scconv-doctor --json
+"""
+
+
+@app.command("export", epilog=EXPORT_EXAMPLES)
+def export_command(
+    model: Annotated[
+        str, typer.Argument(metavar="MODEL", help="A checkpoint, state_dict or exported program.")
+    ],
+    target: o.Target,
+    out: o.Out = None,
+    input_shape: o.InputShape = None,
+    min_shapes: o.MinShapes = None,
+    opt_shapes: o.OptShapes = None,
+    max_shapes: o.MaxShapes = None,
+    precision: o.PrecisionName = None,
+    fp16: o.Fp16 = False,
+    bf16: o.Bf16 = False,
+    int8: o.Int8 = False,
+    fp8: o.Fp8 = False,
+    opset: o.Opset = None,
+    form: o.FormName = "standard",
+    factory: o.Factory = None,
+    variant: o.Variant = None,
+    trust: o.Trust = None,
+    calib: o.Calib = None,
+    compute_capability: o.ComputeCapability = None,
+    workspace: o.Workspace = None,
+    no_simplify: o.NoSimplify = False,
+    no_verify: o.NoVerify = False,
+    seed: o.Seed = 0,
+    force: o.Force = False,
+    as_json: o.AsJson = False,
+    quiet: o.Quiet = False,
+    debug: o.Debug = False,
+) -> Job:
+    """Turn a trained model into a verified bundle for one target."""
+    chosen = choose_precision(precision, [("fp16", fp16), ("bf16", bf16), ("int8", int8), ("fp8", fp8)])
+    name = known_target(target)
+    source = existing(model, "the model")
+    config = ExportConfig(
+        target=name,
+        out=Path(out) if out else default_out(source, name, chosen),
+        precision=chosen,
+        opset=DEFAULT_OPSET if opset is None else opset,
+        form=parse_form(form),
+        shapes=shape_ranges(input_shape or (), min_shapes or (), opt_shapes or (), max_shapes or ()),
+        factory=factory,
+        variant=variant,
+        trust=tuple(trust or ()),
+        calib=existing(calib, "the sample file") if calib else None,
+        compute_capabilities=compute_capabilities(compute_capability),
+        workspace_mib=workspace,
+        simplify=not no_simplify,
+        verify=not no_verify,
+        force=force,
+        seed=seed,
+    )
+    return Job(lambda listener: _export(source, config, listener), Manners(as_json, quiet, debug), True)
+
+
+@app.command("verify", epilog=VERIFY_EXAMPLES)
+def verify_command(
+    bundle: Annotated[str, typer.Argument(metavar="BUNDLE", help="A bundle's folder.")],
+    model: Annotated[
+        str | None,
+        typer.Argument(metavar="[MODEL]", help="The model itself. Default: the bundle's references."),
+    ] = None,
+    samples: o.Samples = None,
+    factory: o.Factory = None,
+    trust: o.Trust = None,
+    as_json: o.AsJson = False,
+    quiet: o.Quiet = False,
+    debug: o.Debug = False,
+) -> Job:
+    """Compare a bundle's artifact with PyTorch again; exit 1 where they differ."""
+    folder = existing(bundle, "the bundle")
+    source = existing(model, "the model") if model else None
+    inputs = existing(samples, "the sample file") if samples else None
+
+    def work(listener: RunListener) -> Outcome:
+        listener.update("starting")
+        from scconv_deploy.pipeline import run_verify
+
+        report = run_verify(
+            folder, model=source, samples=inputs, factory=factory, trust=tuple(trust or ()), listener=listener
+        )
+        code = EXIT_OK if report.verdict is Verdict.PASS else EXIT_VERIFICATION_FAILED
+        return Outcome(_object(to_json(report)), lambda out: show_parity(out, report), code)
+
+    return Job(work, Manners(as_json, quiet, debug), True)
+
+
+@app.command("bench", epilog=BENCH_EXAMPLES)
+def bench_command(
+    subjects: Annotated[
+        list[str], typer.Argument(metavar="BUNDLE_OR_MODEL...", help="What to time, against each other.")
+    ],
+    batch: o.Batches = "1",
+    threads: o.Threads = "1",
+    warm_up: o.WarmUp = 200,
+    duration: o.Duration = 3.0,
+    iterations: o.Iterations = 20,
+    input_shape: o.InputShape = None,
+    factory: o.Factory = None,
+    trust: o.Trust = None,
+    yardstick: o.Yardstick = None,
+    seed: o.Seed = 0,
+    as_json: o.AsJson = False,
+    quiet: o.Quiet = False,
+    debug: o.Debug = False,
+) -> Job:
+    """Measure latency side by side, with percentiles and ratios."""
+    for subject in subjects:
+        existing(subject, "the subject")
+    config = BenchConfig(
+        batches=positive_integers("--batch", batch),
+        threads=positive_integers("--threads", threads),
+        warm_up_ms=warm_up,
+        duration_s=duration,
+        iterations=iterations,
+        shapes=shape_ranges(input_shape or ()),
+        factory=factory,
+        trust=tuple(trust or ()),
+        yardstick=yardstick,
+        seed=seed,
+    )
+
+    def work(listener: RunListener) -> Outcome:
+        listener.update("starting")
+        from scconv_deploy.pipeline import run_benchmark
+
+        timings = run_benchmark(tuple(subjects), config, listener)
+        return Outcome({"timings": to_json(timings)}, lambda out: show_timings(out, timings))
+
+    return Job(work, Manners(as_json, quiet, debug))
+
+
+@app.command("inspect", epilog=INSPECT_EXAMPLES)
+def inspect_command(
+    file: Annotated[str, typer.Argument(metavar="FILE", help="Any model file or bundle, from anyone.")],
+    as_json: o.AsJson = False,
+    quiet: o.Quiet = False,
+    debug: o.Debug = False,
+) -> Job:
+    """Say what a file holds without executing anything in it."""
+    path = existing(file, "the file")
+
+    def work(listener: RunListener) -> Outcome:
+        listener.update("starting")
+        from scconv_deploy.pipeline import run_inspect
+
+        found = run_inspect(path)
+        return Outcome(_object(to_json(found)), lambda out: show_inspection(out, found))
+
+    return Job(work, Manners(as_json, quiet, debug))
+
+
+@app.command("doctor", epilog=DOCTOR_EXAMPLES)
+def doctor_command(as_json: o.AsJson = False, quiet: o.Quiet = False, debug: o.Debug = False) -> Job:
+    """List what this machine has, and the one line that installs what it has not."""
+
+    def work(listener: RunListener) -> Outcome:
+        listener.update("looking around")
+        found = findings()
+        return Outcome({"findings": to_json(found)}, lambda out: show_findings(out, found))
+
+    return Job(work, Manners(as_json, quiet, debug))
+
+
+def _export(source: Path, config: ExportConfig, listener: RunListener) -> Outcome:
+    listener.update("starting")
+    from scconv_deploy.pipeline import run_export
+
+    bundle = run_export(source, config, listener)
+
+    def show(out: Console) -> None:
+        show_export(out, bundle)
+
+    payload: dict[str, Json] = {
+        "bundle": str(bundle.path),
+        "artifact": str(bundle.artifact),
+        "verdict": bundle.parity.verdict.value if bundle.parity else None,
+        "manifest": to_json(bundle.manifest),
+    }
+    return Outcome(payload, show)
+
+
+def _object(value: Json) -> dict[str, Json]:
+    if not isinstance(value, Mapping):
+        raise TypeError("a result is one JSON object")
+    return dict(value)

@@ -1,0 +1,94 @@
+"""Option texts -> checked configuration: everything that can be refused before torch is imported.
+
+These checks cost milliseconds and the import of torch costs seconds, so a typing mistake is answered at once.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from scconv_deploy import registry
+from scconv_deploy.config import Form, Precision, parse_precision
+from scconv_deploy.errors import InputError, nearest
+
+
+def choose_precision(name: str | None, aliases: Sequence[tuple[str, bool]]) -> Precision:
+    """``--precision`` and the aliases that were given -> one precision.
+
+    Raises:
+        InputError: two of them contradict each other, or the name is unknown.
+    """
+    asked = [] if name is None else [(f"--precision {name}", parse_precision(name))]
+    asked += [(f"--{alias}", parse_precision(alias)) for alias, given in aliases if given]
+    if len({precision for _, precision in asked}) > 1:
+        raise InputError(
+            f"{' and '.join(option for option, _ in asked)} contradict each other; give one of them"
+        )
+    return asked[0][1] if asked else Precision.FP32
+
+
+def known_target(name: str) -> str:
+    """Check a target's name without importing its exporter. Raises as :func:`registry.exporter` does."""
+    if name not in registry.targets():
+        registry.exporter(name)
+    return name
+
+
+def parse_form(text: str) -> Form:
+    """Name -> Form, with the nearest valid name on a miss."""
+    known = [form.value for form in Form]
+    if text.lower() not in known:
+        raise InputError(f"form '{text}' is unknown; choose one of {', '.join(known)}{nearest(text, known)}")
+    return Form(text.lower())
+
+
+def compute_capabilities(text: str | None) -> tuple[str, ...]:
+    """``"sm_89,8.6,sm_90"`` -> ``("sm_89", "sm_86", "sm_90")``; None -> ()."""
+    if text is None:
+        return ()
+    return tuple(dict.fromkeys(_capability(part.strip()) for part in text.split(",")))
+
+
+def positive_integers(option: str, text: str) -> tuple[int, ...]:
+    """``"1,8"`` -> ``(1, 8)``."""
+    if not re.fullmatch(r"[1-9]\d*(,[1-9]\d*)*", text.strip()):
+        raise InputError(f"'{text}' is not a list of positive numbers; write it like {option} 1,8")
+    return tuple(dict.fromkeys(int(part) for part in text.strip().split(",")))
+
+
+def existing(text: str, what: str) -> Path:
+    """A path that must exist.
+
+    Raises:
+        InputError: it does not; the message names the nearest name in the same folder.
+    """
+    path = Path(text)
+    try:
+        if path.exists():
+            return path
+        folder = path.parent if path.parent.is_dir() else None
+        names = [entry.name for entry in folder.iterdir()] if folder else []
+    except (OSError, ValueError) as error:
+        raise InputError(f"{what} '{text}' cannot be read: {error}") from error
+    if folder is None:
+        raise InputError(f"{what} '{text}' does not exist: there is no folder '{path.parent}'")
+    close = difflib.get_close_matches(path.name, names, n=1, cutoff=0.5)
+    hint = f"; did you mean '{path.with_name(close[0])}'?" if close else "; check the path"
+    raise InputError(f"{what} '{text}' does not exist{hint}")
+
+
+def default_out(model: Path, target: str, precision: Precision) -> Path:
+    """``nets/digits.pt``, onnx, fp32 -> ``digits-onnx-fp32`` in the current folder."""
+    return Path(f"{model.stem or model.resolve().name}-{target}-{precision.value}")
+
+
+def _capability(text: str) -> str:
+    match = re.fullmatch(r"(?:sm_?)?(\d{1,2})\.?(\d)([af]?)", text.lower())
+    if match is None:
+        raise InputError(
+            f"'{text}' is not a compute capability; write it like --compute-capability sm_89,sm_90"
+        )
+    return f"sm_{match[1]}{match[2]}{match[3]}"

@@ -1,0 +1,82 @@
+"""Reference and result arrays -> all metrics, computed in float64; NaN or a shape mismatch never passes."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from scconv_deploy.artifacts import Comparison, TensorMetrics, Tolerance, Verdict
+
+WORST = float("inf")
+
+
+def measure(reference: np.ndarray, result: np.ndarray) -> TensorMetrics:
+    """Every difference between two arrays of one shape.
+
+    ``max_rel`` divides each difference by ``max(|reference|, mean |reference|)``, so that values near zero
+    do not dominate. ``top1_agreement`` is the share of equal argmax over axis 1 of a 2-D output.
+
+    Raises:
+        ValueError: the shapes differ (callers turn that into FAIL with a sentence).
+    """
+    if reference.shape != result.shape:
+        raise ValueError(f"shapes differ: {reference.shape} against {result.shape}")
+    want = np.asarray(reference, dtype=np.float64)
+    got = np.asarray(result, dtype=np.float64)
+    top1 = _top1(want, got)
+    if want.size == 0:
+        return TensorMetrics(0.0, 0.0, 0.0, 0.0, 1.0, WORST, top1, finite=True)
+    finite = bool(np.isfinite(want).all() and np.isfinite(got).all())
+    if not finite:
+        return TensorMetrics(WORST, WORST, WORST, WORST, math.nan, -WORST, top1, finite=False)
+    error = np.abs(got - want)
+    magnitude = np.abs(want)
+    floor = max(float(magnitude.mean()), float(np.finfo(np.float64).tiny))
+    norms = float(np.linalg.norm(want)) * float(np.linalg.norm(got))
+    noise = float(np.square(error).sum())
+    signal = float(np.square(want).sum())
+    return TensorMetrics(
+        max_abs=float(error.max()),
+        mean_abs=float(error.mean()),
+        p99_abs=float(np.quantile(error, 0.99)),
+        max_rel=float((error / np.maximum(magnitude, floor)).max()),
+        cosine=float(np.vdot(want, got)) / norms if norms else float(np.array_equal(want, got)),
+        sqnr_db=_decibels(signal, noise),
+        top1_agreement=top1,
+        finite=True,
+    )
+
+
+def judge(
+    case: str, output: str, reference: np.ndarray, result: np.ndarray, tolerance: Tolerance
+) -> Comparison:
+    """Compare and gate on the tolerance's metric; the sentence says by how much it passed or failed."""
+    scale = float(np.abs(reference[np.isfinite(reference)]).max(initial=0.0))
+    limit = tolerance.atol + tolerance.rtol * scale
+    if reference.shape != result.shape:
+        metrics = TensorMetrics(WORST, WORST, WORST, WORST, math.nan, -WORST, None, finite=False)
+        sentence = f"output '{output}' has shape {result.shape}, the reference {reference.shape}"
+        return Comparison(case, output, tuple(result.shape), metrics, limit, Verdict.FAIL, sentence)
+    metrics = measure(reference, result)
+    value = float(getattr(metrics, tolerance.metric))
+    if not metrics.finite:
+        where = "the reference" if not np.isfinite(reference).all() else "the result"
+        sentence = f"output '{output}' holds NaN or infinity in {where}"
+        verdict = Verdict.FAIL
+    else:
+        verdict = Verdict.PASS if value <= limit else Verdict.FAIL
+        sentence = f"{tolerance.metric} {value:.3g}, limit {limit:.3g} ({tolerance.name})"
+    return Comparison(case, output, tuple(result.shape), metrics, limit, verdict, sentence)
+
+
+def _top1(want: np.ndarray, got: np.ndarray) -> float | None:
+    if want.ndim != 2 or want.shape[0] == 0 or want.shape[1] < 2:
+        return None
+    return float((want.argmax(axis=1) == got.argmax(axis=1)).mean())
+
+
+def _decibels(signal: float, noise: float) -> float:
+    if noise == 0.0:
+        return WORST
+    return 10.0 * math.log10(signal / noise) if signal > 0.0 else -WORST

@@ -1,0 +1,1 @@
+"""Is the artifact the user's function? Cases, end-to-end comparison, teacher-forced pieces, the verdict."""

@@ -1,0 +1,163 @@
+"""The pipeline: THE order of the stages, and their only caller.
+
+``load -> recognise -> lower -> trace -> simplify -> build -> verify -> benchmark -> package``
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from scconv_deploy import registry
+from scconv_deploy.artifacts import (
+    Bundle,
+    GoldenSamples,
+    ParityReport,
+    SourceModel,
+    StageTiming,
+    TensorSpec,
+    TracedGraph,
+    Verdict,
+)
+from scconv_deploy.config import ExportConfig, Form, Precision
+from scconv_deploy.contracts import Exporter, RunListener
+from scconv_deploy.errors import CapabilityError, VerificationError
+from scconv_deploy.inputs import example_tensors, find_multiples, settle, small_shape
+from scconv_deploy.parity.cases import make_cases, read_samples
+from scconv_deploy.parity.reference import Reference
+from scconv_deploy.stages import build, load, lower, package, recognise, simplify, trace, verify
+from scconv_deploy.workspace import workspace
+
+
+def run_export(
+    source: str | Path | nn.Module,
+    config: ExportConfig,
+    listener: RunListener,
+    example_inputs: Sequence[torch.Tensor] | None = None,
+) -> Bundle:
+    """Take a model all the way to a verified bundle on disk.
+
+    Raises:
+        InputError, BuildError: the model or the request cannot be used (exit 2).
+        CapabilityError: something is missing on this machine (exit 3).
+        VerificationError: the artifact is not the user's function (exit 1); nothing is promoted.
+    """
+    exporter = registry.exporter(config.target)
+    _refuse_what_is_not_built_yet(config)
+    notes = list(exporter.check(config))
+    for text in notes:
+        listener.note(text)
+    destination = config.out or _default_destination(source, config)
+    clock = _Clock(listener)
+    with workspace(destination, config.force) as space:
+        with clock.stage("load") as done:
+            model = load.run(source, config)
+            done(model.kind)
+        inputs, input_notes = _settle_inputs(model, config, exporter, example_inputs)
+        samples = read_samples(config.calib, inputs) if config.calib else None
+        with clock.stage("recognise") as done:
+            recognition = recognise.run(model.module, seed=config.seed)
+            done(_recognised(len(recognition.blocks), len(recognition.left_as_is)))
+        with clock.stage("lower") as done:
+            small = example_tensors(inputs, config.seed, {s.name: small_shape(s) for s in inputs})
+            lowered = lower.run(model, recognition, exporter.style(config), small)
+            done(f"{len(lowered.folded)} BatchNorms folded")
+        with clock.stage("trace") as done:
+            graph = trace.run(lowered, inputs, config)
+            done(f"{len(graph.model.graph.node)} nodes, opset {graph.opset}")
+        with clock.stage("simplify") as done:
+            graph = simplify.run(graph, config)
+            done(f"{len(graph.model.graph.node)} nodes")
+        with clock.stage("build") as done:
+            built = build.run(exporter, graph, config, space.folder, listener)
+            done(
+                f"{built.primary.name}, {built.primary.stat().st_size / 1e6:.2f} MB, {built.precision_built}"
+            )
+        with clock.stage("verify") as done:
+            parity: ParityReport | None = None
+            if config.verify:
+                parity, golden = verify.run(built, graph, lowered, samples, config.seed, listener)
+                if parity.verdict is Verdict.FAIL:
+                    raise VerificationError(f"{parity.sentence}; nothing was written", parity)
+                done(f"{parity.verdict.value}: {parity.sentence}")
+            else:
+                golden = _golden_only(lowered.reference, graph, config)
+                done("skipped (--no-verify)")
+        notes += [*model.notes, *input_notes, *lowered.notes, *built.notes]
+        for text in [*input_notes, *lowered.notes, *built.notes]:
+            listener.note(text)
+        with clock.stage("package") as done:
+            contents = package.Contents(
+                model, recognition, graph, built, parity, golden, tuple(clock.timings), tuple(notes)
+            )
+            manifest = package.run(contents, config, space.folder)
+            space.promote(config.force)
+            done(str(space.destination))
+    return Bundle(space.destination, space.destination / built.primary.name, manifest, parity)
+
+
+class _Clock:
+    """Times stages and tells the listener."""
+
+    def __init__(self, listener: RunListener) -> None:
+        self.listener = listener
+        self.timings: list[StageTiming] = []
+
+    @contextlib.contextmanager
+    def stage(self, name: str) -> Iterator[_Done]:
+        self.listener.started(name)
+        start = time.perf_counter()
+        done = _Done()
+        yield done
+        timing = StageTiming(name, time.perf_counter() - start, done.result)
+        self.timings.append(timing)
+        self.listener.finished(timing)
+
+
+class _Done:
+    """Collects a stage's one-phrase result."""
+
+    result = ""
+
+    def __call__(self, result: str) -> None:
+        self.result = result
+
+
+def _settle_inputs(
+    model: SourceModel,
+    config: ExportConfig,
+    exporter: Exporter,
+    example_inputs: Sequence[torch.Tensor] | None,
+) -> tuple[tuple[TensorSpec, ...], list[str]]:
+    inputs = settle(model.module, model.inputs, config.shapes, example_inputs, exporter.dynamic_batch)
+    return find_multiples(model.module, inputs)
+
+
+def _golden_only(reference: nn.Module, graph: TracedGraph, config: ExportConfig) -> GoldenSamples:
+    runner = Reference(reference, graph.inputs, [o.name for o in graph.outputs])
+    return verify.golden_samples(runner, make_cases(graph.inputs, None, config.seed)[:1])
+
+
+def _refuse_what_is_not_built_yet(config: ExportConfig) -> None:
+    if config.precision is not Precision.FP32:
+        raise CapabilityError(
+            f"precision {config.precision.value} is not available in this version; "
+            "only fp32 is built and verified"
+        )
+    if config.form is not Form.STANDARD:
+        raise CapabilityError("--form plugin is not available in this version; use --form standard")
+
+
+def _default_destination(source: str | Path | nn.Module, config: ExportConfig) -> Path:
+    stem = type(source).__name__.lower() if isinstance(source, nn.Module) else Path(source).stem
+    return Path(f"{stem}-{config.target}-{config.precision.value}")
+
+
+def _recognised(blocks: int, left: int) -> str:
+    text = f"{blocks} SCConv block{'' if blocks == 1 else 's'} certified"
+    return text + (f", {left} left as {'it is' if left == 1 else 'they are'}" if left else "")

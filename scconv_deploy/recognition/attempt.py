@@ -1,0 +1,256 @@
+"""One candidate module -> a certified block, a reason why not, or "this is no SCConv at all"."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from scconv_deploy.artifacts import Certificate
+from scconv_deploy.recognition.certify import (
+    Bench,
+    Judgement,
+    Witness,
+    distance,
+    judge,
+    other_comparison,
+    run_spec,
+    runner_up,
+)
+from scconv_deploy.recognition.observe import Observation, observe, tensors
+from scconv_deploy.recognition.private import call, has_hooks, private_copy
+from scconv_deploy.recognition.probe import SIZES, Draft, general_probes, open_probe
+from scconv_deploy.recognition.propose import Hints, Proposal, frames, gather_hints, gatings
+from scconv_deploy.recognition.structure import CRU_CONVOLUTIONS, Anatomy, attribute_numbers, dissect, input_channels
+from scconv_deploy.recognition.variants import describe
+
+MAX_CANDIDATES = 3000
+"""Candidates tried per module before it is left as it is (about a millisecond each for small channel counts)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """A certified candidate; ``proposal.roles`` are names inside the candidate module."""
+
+    proposal: Proposal
+    certificate: Certificate
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """Looks like SCConv, is not certified. ``looks_like`` is False where the structure is something else."""
+
+    reason: str
+    looks_like: bool
+    whole: bool = False
+    """Whether both units seem to be inside."""
+
+
+@dataclass(slots=True)
+class Benches:
+    """Probes shared by all modules of one recognition run, by pattern of shapes and hints."""
+
+    seed: int
+    by_pattern: dict[object, Bench] = field(default_factory=dict)
+
+    def get(self, anatomy: Anatomy, shapes: Mapping[str, tuple[int, ...]], first: FirstRun, hints: Hints) -> Bench:
+        """The bench of this pattern, made on first use."""
+        calls = tuple((c.weight, c.bias, c.spec) for c in anatomy.convs)
+        key = (tuple(shapes.items()), anatomy.gamma, anatomy.beta, calls, first.sizes, first.channels, hints)
+        if key not in self.by_pattern:
+            draft = Draft(shapes, anatomy.gamma, anatomy.beta, self.seed)
+            general = general_probes(draft, first.channels, first.sizes, hints.small)
+            shape = (2, first.channels, *first.sizes[0])
+            self.by_pattern[key] = Bench(draft, tuple(general), shape)
+        return self.by_pattern[key]
+
+
+@dataclass(frozen=True, slots=True)
+class FirstRun:
+    """What the module did on the first input it accepted, and the input sizes it accepts."""
+
+    seen: Observation
+    channels: int
+    sizes: tuple[tuple[int, int], ...]
+
+
+def attempt(module: nn.Module, benches: Benches) -> Accepted | Refused:
+    """Copy, watch, propose, certify. Never raises for what the user's code does."""
+    try:
+        twin = private_copy(module)
+    except Exception as error:  # noqa: BLE001 - user code may raise anything
+        return Refused(f"it cannot be copied for a private trial ({_one_line(error)})", looks_like=False)
+    before = _state(twin)
+    first = _first_run(twin)
+    if isinstance(first, Refused):
+        return first
+    changed = _changed(before, _state(twin))
+    found = dissect(first.seen, tensors(twin), set(dict(twin.named_parameters(remove_duplicate=False))))
+    looks = _looks_like(first.seen)
+    if changed or first.seen.random:
+        return Refused(changed or _random_reason(first.seen), looks_like=looks or changed is not None)
+    whole = first.seen.gates and len(first.seen.convs) == CRU_CONVOLUTIONS
+    if isinstance(found, str):
+        return Refused(found, looks, whole)
+    if found.gamma and (not first.seen.gates or found.channels % 2):
+        odd = f"it has an odd number of channels ({found.channels}); an SRU cuts them into two equal halves"
+        return Refused(odd if first.seen.gates else "it has no gate", looks_like=first.seen.gates)
+    try:
+        result = _certify(twin, found, first, benches)
+        return _with_hooks(module, twin, result, first) if isinstance(result, Accepted) else result
+    except Exception as error:  # noqa: BLE001 - user code may raise anything
+        return Refused(f"its forward raised {_one_line(error)} on a probe", looks_like=looks)
+
+
+def _first_run(twin: nn.Module) -> FirstRun | Refused:
+    """Find an input the module accepts; note what it does there and a second size."""
+    errors: list[str] = []
+    for channels in input_channels(twin)[:6]:
+        for index, size in enumerate(SIZES):
+            x = torch.randn(2, channels, *size, dtype=torch.float64)
+            try:
+                seen, y = observe(twin, x)
+            except Exception as error:  # noqa: BLE001 - user code may raise anything
+                errors.append(_one_line(error))
+                continue
+            if y.ndim != 4:
+                return Refused(f"it returns a {y.ndim}-D tensor for a 4-D input", looks_like=False)
+            if y.dtype is not torch.float64:
+                reason = f"its forward casts to {str(y.dtype).removeprefix('torch.')}, so it cannot be compared in float64"
+                return Refused(reason, looks_like=seen.gates)
+            other = _second_size(twin, channels, SIZES[index + 1 :])
+            return FirstRun(seen, channels, (size, other) if other else (size,))
+    return _refuse_by_rank(twin, errors)
+
+
+def _second_size(twin: nn.Module, channels: int, sizes: tuple[tuple[int, int], ...]) -> tuple[int, int] | None:
+    for size in sizes:
+        try:
+            call(twin, torch.randn(1, channels, *size, dtype=torch.float64))
+        except Exception:  # noqa: BLE001, S112 - some sizes are refused (flat groups); the next may do
+            continue
+        return size
+    return None
+
+
+def _refuse_by_rank(twin: nn.Module, errors: list[str]) -> Refused:
+    """No 4-D input was accepted: is it a 1-D or 3-D form?"""
+    for rank, size in ((1, (16,)), (3, (3, 4, 5))):
+        for channels in input_channels(twin)[:3]:
+            try:
+                seen, _ = observe(twin, torch.randn(2, channels, *size, dtype=torch.float64))
+            except Exception:  # noqa: BLE001, S112 - not this rank
+                continue
+            looks = seen.gates or len(seen.odd_convolutions) == 5
+            return Refused(f"it works on {rank + 2}-D tensors (a {rank}-D form); only the 2-D form is rewritten", looks)
+    reason = f"its forward raised {errors[0]}" if errors else "no input it could accept was found"
+    convs = sum(p.ndim == 4 for p in twin.parameters())
+    vectors = len({p.numel() for p in twin.parameters() if p.ndim != 4 and p.numel() > 1})
+    return Refused(reason, looks_like=convs == 5 and vectors > 0)
+
+
+def _certify(twin: nn.Module, anatomy: Anatomy, first: FirstRun, benches: Benches) -> Accepted | Refused:
+    integers, floats = attribute_numbers(twin)
+    hints = gather_hints(first.seen, integers, floats, anatomy.channels)
+    live = tuple(n for n in tensors(twin) if n in _role_tensors(anatomy))
+    witness = Witness(twin, live)
+    shapes = {n: tuple(t.shape) for n, t in witness.stored.items()}
+    bench = benches.get(anatomy, shapes, first, hints)
+    nearest: tuple[float, str] = (float("inf"), "none")
+    tried = 0
+    for proposal in _candidates(witness, bench, anatomy, hints):
+        tried += 1
+        verdict = judge(witness, bench, proposal)
+        if verdict.refuted_at_tie:
+            proposal = other_comparison(proposal)
+            verdict = judge(witness, bench, proposal)
+        if verdict.accepted:
+            return _accept(witness, bench, proposal, verdict)
+        if verdict.refuting_error < nearest[0]:
+            nearest = (verdict.refuting_error, describe(proposal.spec))
+        if tried >= MAX_CANDIDATES:
+            break
+    whole = anatomy.gamma is not None and bool(anatomy.convs)
+    return Refused(_different(first.seen, tried, nearest), _looks_like(first.seen), whole)
+
+
+def _candidates(witness: Witness, bench: Bench, anatomy: Anatomy, hints: Hints) -> Iterator[Proposal]:
+    """What was accepted for this pattern before; then all gatings of every frame that fits the open gate."""
+    yield from bench.accepted
+    probe = open_probe(bench.draft, bench.shape)
+    for frame in frames(anatomy, hints):
+        if frame.spec.sru is not None:
+            ours = run_spec(frame, probe.ours or {}, probe.x)
+            if not distance(witness.says(probe, probe.name), ours).agrees:
+                continue
+        yield from gatings(frame, hints)
+
+
+def _accept(witness: Witness, bench: Bench, proposal: Proposal, verdict: Judgement) -> Accepted | Refused:
+    rival = runner_up(witness, bench, proposal)
+    if isinstance(rival, str):
+        return Refused(rival, looks_like=True)
+    if proposal not in bench.accepted:
+        bench.accepted.append(proposal)
+    return Accepted(
+        proposal,
+        Certificate(bench.draft.seed, verdict.probes, verdict.edges, verdict.worst, rival[0], rival[1]),
+    )
+
+
+def _with_hooks(module: nn.Module, twin: nn.Module, result: Accepted, first: FirstRun) -> Accepted | Refused:
+    """Hooks are left out of the trial; one last run with them proves that they do not change the output."""
+    if not has_hooks(module):
+        return result
+    x = torch.randn(2, first.channels, *first.sizes[0], dtype=torch.float64)
+    if distance(call(private_copy(module, hooks=True), x), call(twin, x)).agrees:
+        return result
+    return Refused("a forward hook on it changes its output", looks_like=True)
+
+
+def _role_tensors(anatomy: Anatomy) -> set[str]:
+    names = {anatomy.gamma, anatomy.beta, *(n for c in anatomy.convs for n in (c.weight, c.bias))}
+    return {name for name in names if name is not None}
+
+
+def _looks_like(seen: Observation) -> bool:
+    """An SRU compares normalised values with a threshold; a CRU runs five convolutions and a softmax."""
+    return seen.gates or (len(seen.convs) == CRU_CONVOLUTIONS and "_softmax" in seen.operators)
+
+
+def _different(seen: Observation, tried: int, nearest: tuple[float, str]) -> str:
+    reason = "it computes a different function from every SCConv form"
+    if seen.foreign:
+        reason += f" (its forward also runs {' and '.join(seen.foreign)})"
+    if not tried:
+        return f"{reason}: even with the gate forced open no arrangement of split, transform and fuse fits"
+    return f"{reason}; of {tried} candidates the nearest is {nearest[1]}, off by {nearest[0]:.2g}"
+
+
+def _random_reason(seen: Observation) -> str:
+    return (
+        f"its forward draws random numbers (aten.{seen.random}): a layer is built inside forward, or dropout "
+        "stays active in eval mode"
+    )
+
+
+def _state(module: nn.Module) -> dict[str, Tensor]:
+    return {name: tensor.detach().clone() for name, tensor in tensors(module).items()}
+
+
+def _changed(before: Mapping[str, Tensor], after: Mapping[str, Tensor]) -> str | None:
+    """A forward that adds or rewrites its own tensors is stateful."""
+    new = [name for name in after if name not in before]
+    if new:
+        return f"its forward builds layers or tensors of its own on first use ('{new[0]}')"
+    for name, value in before.items():
+        if name in after and not torch.equal(value.nan_to_num(), after[name].nan_to_num()):
+            return f"its forward rewrites its own state ('{name}'), so its output depends on earlier calls"
+    return None
+
+
+def _one_line(error: Exception) -> str:
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text[:160]}" if text else type(error).__name__

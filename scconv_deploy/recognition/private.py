@@ -1,0 +1,57 @@
+"""A user's module -> a private float64 copy that can be probed without any effect on the original."""
+
+from __future__ import annotations
+
+import copy
+from collections import OrderedDict
+
+import torch
+from torch import Tensor, nn
+
+_HOOK_TABLES = (
+    "_forward_hooks",
+    "_forward_pre_hooks",
+    "_forward_hooks_with_kwargs",
+    "_forward_pre_hooks_with_kwargs",
+    "_forward_hooks_always_called",
+    "_backward_hooks",
+    "_backward_pre_hooks",
+)
+
+
+def private_copy(module: nn.Module, *, hooks: bool = False) -> nn.Module:
+    """A deep copy in float64, eval mode, on the CPU, without hooks (they may write to the user's objects).
+
+    The stored values are kept exactly: float16, bfloat16 and float32 all fit into float64.
+
+    Args:
+        module: stays untouched.
+        hooks: keep the forward hooks; only to prove that they do not change the output.
+
+    Raises:
+        Exception: whatever the module's own ``__deepcopy__`` raises (graph tensors, open files, locks).
+    """
+    memo: dict[int, object] = {}
+    if not hooks:
+        # deepcopy asks its memo first: an empty table there is copied in place of the user's hooks.
+        for child in module.modules():
+            for table in _HOOK_TABLES:
+                value = child.__dict__.get(table)
+                if value is not None:
+                    memo[id(value)] = OrderedDict()
+    twin: nn.Module = copy.deepcopy(module, memo)
+    return twin.cpu().double().eval().requires_grad_(False)
+
+
+def has_hooks(module: nn.Module) -> bool:
+    """Whether calling any part of the module runs user hooks."""
+    return any(child.__dict__.get(table) for child in module.modules() for table in _HOOK_TABLES[:2])
+
+
+def call(module: nn.Module, x: Tensor) -> Tensor:
+    """``module(x)`` without gradients and on a copy of x, so that in-place forwards do not spoil the probe."""
+    with torch.no_grad():
+        y = module(x.clone())
+    if not isinstance(y, Tensor):
+        raise TypeError(f"it returns {type(y).__name__} where an SCConv block returns one tensor")
+    return y

@@ -1,0 +1,135 @@
+"""Shapes and a seed -> probes: weights for the private copy together with an input, all float64.
+
+Weights are drawn anew because trained or fresh ones can make two different functions look alike (gamma all
+ones makes every gamma weight 1/C). What a probe is for is in its name.
+"""
+
+from __future__ import annotations
+
+import math
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum
+
+import torch
+from torch import Tensor
+
+Weights = Mapping[str, Tensor]
+"""Tensor name in the user's module -> value of that tensor's shape."""
+
+SIZES = ((3, 5), (4, 6), (5, 4), (6, 8), (8, 8), (7, 7), (12, 16), (16, 16), (32, 32))
+"""Spatial sizes tried, small first: flat groups and reflect padding refuse some of them."""
+OPEN_LOGIT = 50.0
+"""sigmoid(50) is 1 in float64 and above any threshold below 1."""
+
+
+class GammaStyle(Enum):
+    """How gamma is drawn."""
+
+    NEGATIVE_SUM = "mixed signs, negative sum"
+    POSITIVE_SUM = "mixed signs, positive sum"
+    DOMINANT = "one channel dominates"
+    ONES = "all ones"
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """One comparison. ``theirs`` None means the stored weights; ``ours`` differs from it only for exact ties.
+
+    ``edge``: the probe holds gates at or on both sides of the threshold.
+    """
+
+    name: str
+    x: Tensor
+    theirs: Weights | None
+    ours: Weights | None
+    edge: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """What weights can be drawn from: every live tensor's shape, the SRU's names, and the seed."""
+
+    shapes: Mapping[str, tuple[int, ...]]
+    gamma: str | None
+    beta: str | None
+    seed: int
+
+    def weights(self, label: str, style: GammaStyle, *, biases: bool = True) -> dict[str, Tensor]:
+        """Draw every tensor; the same label, style and seed give the same values on every machine."""
+        source = generator(self.seed, label)
+        drawn = {}
+        for name, shape in self.shapes.items():
+            value = torch.randn(shape, generator=source, dtype=torch.float64)
+            if len(shape) > 1 and name not in (self.gamma, self.beta):
+                drawn[name] = value * (1.5 / math.sqrt(value[0].numel()))
+            elif name not in (self.gamma, self.beta) and not biases:
+                drawn[name] = torch.zeros_like(value)
+            else:
+                drawn[name] = value
+        if self.gamma is not None:
+            drawn[self.gamma] = draw_gamma(self.shapes[self.gamma], style, source)
+        return drawn
+
+    def image(self, label: str, shape: tuple[int, int, int, int]) -> Tensor:
+        """A random input with a small offset, so that means matter."""
+        source = generator(self.seed, "x:" + label)
+        return torch.randn(shape, generator=source, dtype=torch.float64) + 0.25
+
+
+def generator(seed: int, label: str) -> torch.Generator:
+    """A private random stream per label."""
+    return torch.Generator().manual_seed((seed * 1_000_003 + zlib.crc32(label.encode())) % 2**63)
+
+
+def draw_gamma(shape: tuple[int, ...], style: GammaStyle, source: torch.Generator) -> Tensor:
+    """Gamma with a sum well away from zero, so that gamma / sum is well conditioned."""
+    size = torch.rand(shape, generator=source, dtype=torch.float64) + 0.5
+    flat = size.reshape(-1)
+    index = torch.arange(flat.numel())
+    if style is GammaStyle.ONES:
+        return torch.ones(shape, dtype=torch.float64)
+    if style is GammaStyle.DOMINANT:
+        # 12 puts a softmax over 2,000 channels above 0.98 on this channel, and a sum above 0.9.
+        other = torch.where(index % 4 == 1, -flat, flat) / flat.numel()
+        return torch.where(index == 0, 12.0, other).reshape(shape)
+    sign = -1.0 if style is GammaStyle.NEGATIVE_SUM else 1.0
+    return torch.where(index % 4 == 1, -0.5 * flat, flat).mul(sign).reshape(shape)
+
+
+def open_probe(draft: Draft, shape: tuple[int, int, int, int]) -> Probe:
+    """Gate forced open: gamma = 1 and beta around 50 C, so that every logit exceeds 45 for any norm and weight."""
+    weights = draft.weights("open", GammaStyle.ONES)
+    if draft.beta is not None:
+        ripple = torch.rand(draft.shapes[draft.beta], generator=generator(draft.seed, "beta"), dtype=torch.float64)
+        weights[draft.beta] = OPEN_LOGIT * shape[1] * (1.0 + 0.2 * ripple)
+    return Probe("gate forced open", draft.image("open", shape), weights, weights)
+
+
+def general_probes(
+    draft: Draft, channels: int, sizes: tuple[tuple[int, int], ...], small: tuple[float, ...]
+) -> list[Probe]:
+    """Probes that hold for every candidate: redrawn weights, the stored ones, and sums of gamma near an eps."""
+    first, second = sizes[0], sizes[-1]
+
+    def probe(name: str, style: GammaStyle, batch: int, size: tuple[int, int]) -> Probe:
+        weights = draft.weights(name, style)
+        return Probe(name, draft.image(name, (batch, channels, *size)), weights, weights)
+
+    found = [
+        probe("negative sum of gamma", GammaStyle.NEGATIVE_SUM, 2, first),
+        probe("positive sum of gamma", GammaStyle.POSITIVE_SUM, 1, second),
+    ]
+    stored = draft.image("stored", (2, channels, *first))
+    found.append(Probe("stored weights", stored, None, None))
+    if draft.gamma is None:
+        return found
+    found.append(probe("dominant channel", GammaStyle.DOMINANT, 1, first))
+    for bound in dict.fromkeys([*small, 1e-5, 1e-8]):
+        weights = draft.weights("small sum", GammaStyle.NEGATIVE_SUM)
+        gamma = weights[draft.gamma]
+        weights[draft.gamma] = gamma * (0.5 * bound / gamma.sum().abs())
+        x = draft.image("small sum", (1, channels, *first))
+        found.append(Probe(f"sum of gamma {-0.5 * bound:.1e}", x, weights, weights))
+    return found

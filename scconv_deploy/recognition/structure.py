@@ -1,0 +1,134 @@
+"""A module and what one forward of it did -> which tensor could be gamma, beta, and each convolution.
+
+Roles come from use and shape, never from a name: five executed convolutions that can be wired as a CRU, two
+per-channel vectors for an SRU, scalars beside them (a threshold kept as a Parameter), and nothing else alive.
+Dead parameters (an unused convolution or unit) are legal and ignored.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from scconv_deploy.recognition.observe import ConvCall, Observation
+
+CRU_CONVOLUTIONS = 5
+_CONV_NDIM = 4
+MAX_CONVOLUTIONS = 9
+MAX_VECTORS = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Anatomy:
+    """Tensors by what they may be: ``gamma`` and ``beta`` (names) of an SRU, the convolutions of a CRU."""
+
+    gamma: str | None
+    beta: str | None
+    channels: int
+    convs: tuple[ConvCall, ...]
+
+
+def may_be_block(module: nn.Module) -> bool:
+    """Cheap filter by parameter shapes: could this be an SRU, a CRU, or both, with nothing else alive?"""
+    if not has_forward(module) or _is_torch_leaf(module):
+        return False
+    convs = vectors = 0
+    for parameter in module.parameters():
+        if parameter.ndim >= _CONV_NDIM - 1 and parameter.numel() > max(parameter.shape):
+            convs += 1
+        elif parameter.ndim >= 2 and parameter.numel() > max(parameter.shape):
+            return False
+        elif parameter.numel() > 1:
+            vectors += 1
+        if convs > MAX_CONVOLUTIONS or vectors > MAX_VECTORS:
+            return False
+    norms = sum(isinstance(child, nn.modules.batchnorm._BatchNorm) for child in module.modules())
+    buffers = sum(b.numel() > 1 for b in module.buffers()) if not convs else 0
+    if norms > 1:
+        return False
+    return convs >= CRU_CONVOLUTIONS or (convs == 0 and vectors + buffers >= 2)
+
+
+def has_forward(module: nn.Module) -> bool:
+    """Containers such as ModuleList define no forward of their own."""
+    return not isinstance(module, (nn.ModuleList, nn.ModuleDict, nn.ParameterList, nn.ParameterDict))
+
+
+def _is_torch_leaf(module: nn.Module) -> bool:
+    """torch's own layers (GroupNorm has two vectors, too) are never blocks."""
+    return type(module).__module__.startswith("torch.nn.modules") and not any(module.children())
+
+
+def input_channels(module: nn.Module) -> tuple[int, ...]:
+    """Channel counts worth probing, likeliest first: the vectors' length, then what the convolutions can sum to.
+
+    With alpha = 1/2 a CRU takes twice its squeezes' input channels; any two convolutions may be the squeezes.
+    """
+    vectors: dict[int, int] = {}
+    inputs: list[int] = []
+    for tensor in [*module.parameters(), *module.buffers()]:
+        if tensor.ndim >= _CONV_NDIM - 1 and tensor.numel() > max(tensor.shape):
+            inputs.append(int(tensor.shape[1]))
+        elif 1 < tensor.numel() == max(tensor.shape):
+            vectors[tensor.numel()] = vectors.get(tensor.numel(), 0) + 1
+    by_vector = sorted((n for n, count in vectors.items() if count >= 2), key=lambda n: -vectors[n])
+    sums = sorted({a + b for i, a in enumerate(inputs) for b in inputs[i + 1 :]}, reverse=True)
+    grouped = _grouped_inputs(module)
+    sums = sorted({a + b for i, a in enumerate(grouped) for b in grouped[i + 1 :]} | set(sums), reverse=True)
+    return tuple(dict.fromkeys([*by_vector, *sums]))
+
+
+def _grouped_inputs(module: nn.Module) -> list[int]:
+    """Input channels of the convolution layers as they declare them (weights hide the group count)."""
+    return [int(child.in_channels) for child in module.modules() if isinstance(child, nn.Conv2d)]
+
+
+def dissect(seen: Observation, tensors: Mapping[str, Tensor], parameters: set[str]) -> Anatomy | str:
+    """Sort the live tensors into roles, or say which one has no place in an SCConv block."""
+    if seen.odd_convolutions:
+        return f"it runs {seen.odd_convolutions[0]}"
+    if seen.convs and len(seen.convs) != CRU_CONVOLUTIONS:
+        return f"it runs {len(seen.convs)} convolutions where a CRU has {CRU_CONVOLUTIONS}"
+    in_convs = {name for c in seen.convs for name in (c.weight, c.bias) if name}
+    rest = [name for name in tensors if name in seen.live - in_convs and tensors[name].numel() > 1]
+    trained = [name for name in rest if name in parameters]
+    if "a batch normalisation" in seen.foreign:
+        return "a batch normalisation is part of it, which no SCConv form has"
+    if not rest:
+        return Anatomy(None, None, 0, tuple(seen.convs)) if seen.convs else "it uses no parameters"
+    pair = trained if len(trained) == 2 else rest
+    if len(pair) != 2 or tensors[pair[0]].numel() != tensors[pair[1]].numel():
+        name = next((n for n in pair if tensors[n].ndim > 1), pair[0])
+        shape = "x".join(str(d) for d in tensors[name].shape)
+        return f"it uses {len(pair)} tensors beside convolutions (such as '{name}', {shape}) where an SRU has two"
+    gamma, beta = _gamma_first(pair[0], pair[1], seen)
+    return Anatomy(gamma, beta, tensors[gamma].numel(), tuple(seen.convs))
+
+
+def _gamma_first(first: str, second: str, seen: Observation) -> tuple[str, str]:
+    """Gamma is multiplied and summed; beta is only added. A group norm's own arguments say it directly."""
+    if seen.affine and set(seen.affine) == {first, second}:
+        return seen.affine
+    return (second, first) if second in seen.scaled and first not in seen.scaled else (first, second)
+
+
+def attribute_numbers(module: nn.Module) -> tuple[list[int], list[float]]:
+    """Integers and floats kept as plain attributes of the module and its non-torch children: hints by value."""
+    integers: list[int] = []
+    floats: list[float] = []
+    for child in module.modules():
+        if type(child).__module__.startswith("torch.nn.modules") and not isinstance(child, nn.GroupNorm):
+            continue
+        for value in vars(child).values():
+            if isinstance(value, bool):
+                continue
+            if isinstance(value, int):
+                integers.append(value)
+            elif isinstance(value, float):
+                floats.append(value)
+            elif isinstance(value, Tensor) and value.numel() == 1 and value.is_floating_point():
+                floats.append(float(value))
+    floats += [float(t) for t in [*module.parameters(), *module.buffers()] if t.numel() == 1]
+    return integers, floats

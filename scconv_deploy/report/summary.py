@@ -1,0 +1,237 @@
+"""Results -> what a person reads at the end of a command: a few sentences, or one table.
+
+Each function writes one result on a console; none computes anything. Strings that come from a user's file
+(module paths, tensor names) go through ``plain`` and never through markup.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from scconv_deploy.artifacts import Bundle, Inspection, ParityReport, Timing, Verdict
+from scconv_deploy.config import dims
+from scconv_deploy.report.manifest import (
+    Section,
+    as_section,
+    join_names,
+    plural,
+    profile_text,
+    shape_text,
+    size_text,
+    small,
+)
+from scconv_deploy.report.terminal import encodable, plain, print_table
+from scconv_deploy.report.to_json import to_json
+
+VERDICT_STYLE = {Verdict.PASS: "bold green", Verdict.FAIL: "bold red", Verdict.AMBIGUOUS: "bold yellow"}
+LABEL_WIDTH = 12
+REASONS_SHOWN = 8
+
+
+def show_export(out: Console, bundle: Bundle) -> None:
+    """What was written, how it was proved, what was found in it, and the next command to run."""
+    manifest = as_section(bundle.manifest)
+    out.print()
+    show_verdict(out, bundle.parity)
+    _field(out, "artifact", _artifact_line(bundle, manifest))
+    for tensor in manifest.sections("inputs"):
+        profile = profile_text(tensor)
+        _field(out, "input", shape_text(tensor) + (f", {profile}" if profile else ""))
+    for tensor in manifest.sections("outputs"):
+        _field(out, "output", shape_text(tensor))
+    _show_blocks(out, manifest.section("recognition"))
+    kernels = kernel_sentence(manifest.section("kernel_report"))
+    if kernels:
+        _field(out, "kernels", kernels)
+    not_executed = manifest.text("not_executed")
+    if not_executed:
+        _field(out, "not run", f"built, not executed: {not_executed}", style="yellow")
+    _field(out, "report", str(bundle.path / "report.html"))
+    out.print()
+    _field(out, "next", next_command(bundle, executed=not_executed is None), style="bold")
+
+
+def show_verdict(out: Console, parity: ParityReport | None) -> None:
+    """One line: the verdict and its sentence; an unverified artifact is named as such."""
+    if parity is None:
+        _write(out, ("UNVERIFIED", "bold yellow"), ("  nothing was compared with PyTorch (--no-verify)", ""))
+        return
+    _write(out, (parity.verdict.value, VERDICT_STYLE[parity.verdict]), (f"  {plain(parity.sentence)}", ""))
+
+
+def show_parity(out: Console, report: ParityReport) -> None:
+    """Every comparison as one row, then the verdict."""
+    table = _table("case", "output", "shape", "max error", "limit", "mean", "p99", "cosine", "top-1", "")
+    for item in report.comparisons:
+        metrics = item.metrics
+        agreement = metrics.top1_agreement
+        table.add_row(
+            *_cells(
+                out,
+                item.case,
+                item.output,
+                dims(item.shape),
+                small(metrics.max_abs) if metrics.finite else "not finite",
+                small(item.limit),
+                small(metrics.mean_abs),
+                small(metrics.p99_abs),
+                f"{metrics.cosine:.6f}",
+                "-" if agreement is None else f"{agreement:.2%}",
+            ),
+            Text(item.verdict.value, style=VERDICT_STYLE[item.verdict]),
+        )
+    _field(out, "subject", report.subject)
+    tolerance = report.tolerance
+    _field(
+        out,
+        "gate",
+        f"{tolerance.metric} <= {small(tolerance.atol)} + {small(tolerance.rtol)} x scale ({tolerance.name})",
+    )
+    print_table(out, table)
+    if report.first_divergent_block is not None:
+        _field(out, "starts at", report.first_divergent_block, style="bold red")
+    for text in report.notes:
+        _field(out, "note", text, style="yellow")
+    show_verdict(out, report)
+
+
+def show_timings(out: Console, timings: Sequence[Timing]) -> None:
+    """Latency in milliseconds with percentiles, and the ratio to the yardstick with its spread."""
+    table = _table("subject", "batch", "threads", "median ms", "mean", "p90", "p99", "min", "ratio", "spread")
+    for t in timings:
+        numbers = (t.median_ms, t.mean_ms, t.p90_ms, t.p99_ms, t.min_ms)
+        spread = f"{t.ratio_low:.2f} to {t.ratio_high:.2f}"
+        table.add_row(
+            *_cells(
+                out,
+                t.name,
+                str(t.batch),
+                str(t.threads),
+                *(f"{n:.3f}" for n in numbers),
+                f"{t.ratio:.2f}x",
+                spread,
+            )
+        )
+    print_table(out, table)
+    _write(out, ("ratio: time against the yardstick's in the same rounds; below 1 is faster", "dim"))
+
+
+def show_inspection(out: Console, found: Inspection) -> None:
+    """What a file holds, without executing anything in it."""
+    _field(out, "file", f"{found.path} ({size_text(found.size_bytes)})")
+    _field(out, "kind", found.kind)
+    _field(out, "sha256", found.sha256)
+    if found.tensors:
+        types = f", {', '.join(found.dtypes)}" if found.dtypes else ""
+        _field(
+            out,
+            "tensors",
+            f"{plural(found.tensors, 'tensor')} with {found.parameters:,} elements{types}",
+        )
+    if found.architecture:
+        _field(out, "built by", found.architecture)
+    for name in found.needs_classes:
+        _field(out, "needs code", name, style="yellow")
+    for tensor in found.inputs:
+        section = as_section(to_json(tensor))
+        profile = profile_text(section)
+        _field(out, "input", shape_text(section) + (f", {profile}" if profile else ""))
+    if found.scconv_like:
+        names = join_names(found.scconv_like)
+        _field(out, "SCConv", f"{plural(len(found.scconv_like), 'module')} by shape: {names}")
+    for text in found.notes:
+        _field(out, "note", text, style="yellow")
+    if found.export_command:
+        out.print()
+        _field(out, "next", found.export_command, style="bold")
+
+
+def next_command(bundle: Bundle, *, executed: bool) -> str:
+    """What a newcomer would want to run now."""
+    command = "scconv-bench" if executed else "scconv-inspect"
+    return f"{command} {shlex.quote(str(bundle.path if executed else bundle.artifact))}"
+
+
+def kernel_sentence(report: Section) -> str | None:
+    """The builder's own account in one line; None where there is none."""
+    count = report.number("kernels")
+    if count is None:
+        return None
+    words = [plural(int(count), "kernel")]
+    moved = size_text(report.number("bytes_moved"))
+    if moved:
+        words.append(f"{moved} moved per call")
+    per_block = [n for key in report.section("kernels_per_block").data if (n := _per_block(report, key))]
+    if per_block:
+        low, high = int(min(per_block)), int(max(per_block))
+        words.append(f"{low if low == high else f'{low} to {high}'} per SCConv block")
+    transposes = report.number("layout_transposes")
+    if transposes:
+        words.append(plural(int(transposes), "layout transpose"))
+    types = ", ".join(f"{kind} {n}" for kind, n in report.section("types").pairs())
+    return ", ".join(words) + (f" ({types})" if types else "")
+
+
+def _per_block(report: Section, path: str) -> float | None:
+    return report.section("kernels_per_block").number(path)
+
+
+def _artifact_line(bundle: Bundle, manifest: Section) -> str:
+    files = manifest.section("files")
+    size = size_text(files.section(bundle.artifact.name).number("size_bytes"))
+    precision = manifest.section("precision")
+    built, asked = precision.text("built"), precision.text("asked")
+    words = [w for w in (size, f"precision {built}" if built else None) if w]
+    if asked and built and asked != built:
+        words.append(f"{asked} was asked for")
+    runtime = manifest.text("runtime")
+    if runtime:
+        words.append(f"for {runtime}")
+    return f"{bundle.artifact}" + (f" ({', '.join(words)})" if words else "")
+
+
+def _show_blocks(out: Console, recognition: Section) -> None:
+    blocks = recognition.sections("blocks")
+    if blocks:
+        variants = sorted({variant for b in blocks if (variant := b.text("variant"))})
+        paths = [path for b in blocks if (path := b.text("path")) is not None]
+        _field(
+            out,
+            "SCConv",
+            f"{plural(len(blocks), 'block')} certified as {', '.join(variants)}: {join_names(paths)}",
+        )
+    elif recognition:
+        _field(out, "SCConv", "no block was certified; the model is exported as ordinary PyTorch", "yellow")
+    left = recognition.sections("left_as_is")
+    for item in left[:REASONS_SHOWN]:
+        _field(out, "left as is", f"{item.text('path') or '(root)'}: {item.text('reason')}", style="yellow")
+    if len(left) > REASONS_SHOWN:
+        _field(out, "left as is", f"and {len(left) - REASONS_SHOWN} more, listed in report.html", "yellow")
+
+
+def _field(out: Console, label: str, value: str, style: str = "") -> None:
+    _write(out, (f"{label:<{LABEL_WIDTH}}", "dim"), (plain(value), style))
+
+
+def _write(out: Console, *parts: tuple[str, str]) -> None:
+    line = Text()
+    for text, style in parts:
+        line.append(encodable(out, text), style=style)
+    out.print(line, soft_wrap=True)
+
+
+def _table(*headings: str) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for index, heading in enumerate(headings):
+        table.add_column(heading, justify="left" if index == 0 else "right", overflow="fold")
+    return table
+
+
+def _cells(out: Console, *texts: str) -> list[Text]:
+    return [Text(encodable(out, plain(text))) for text in texts]

@@ -1,0 +1,35 @@
+"""Runtime name in a manifest -> its runner; heavy runtimes are imported here, when needed."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+from scconv_deploy.contracts import Runner
+from scconv_deploy.errors import CapabilityError, InputError
+
+
+def open_runner(
+    runtime: str, artifact: Path, threads: int | None = None, provider: str | None = None
+) -> AbstractContextManager[Runner]:
+    """Open ``artifact`` with the runtime it was built for.
+
+    Raises:
+        CapabilityError: that runtime, or the device it needs, is missing here.
+        InputError: the runtime is unknown to this version.
+    """
+    if runtime == "onnxruntime":
+        try:
+            from scconv_deploy.runtime.onnx import CPU, OnnxRunner
+        except ImportError as error:
+            raise CapabilityError(
+                "this bundle needs ONNX Runtime, which is not installed: pip install onnxruntime"
+            ) from error
+        return OnnxRunner(artifact, threads=threads, provider=provider or CPU)
+    if runtime in ("tensorrt", "tensorrt-rtx"):
+        if provider is not None:
+            raise InputError(f"a {runtime} engine has no providers; leave provider out")
+        from scconv_deploy.runtime.tensorrt import TensorRTRunner
+
+        return TensorRTRunner(artifact, runtime)
+    raise InputError(f"this version of scconv-deploy cannot run '{runtime}' artifacts; upgrade it")

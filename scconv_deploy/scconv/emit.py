@@ -1,0 +1,175 @@
+"""A block's plan and constants -> ONNX operators: the standard form of an SCConv block.
+
+Written out here, rather than traced from PyTorch, because tracing records about sixty nodes per block and
+spends minutes optimising them away again; and because the exact form per target is this product's business.
+It mirrors :class:`~scconv_deploy.scconv.deploy.DeploySCConv` operator by operator, and every export compares
+the two (teacher-forced, against the user's own module).
+
+Operators used, with the opset that defines the version: Add, Mul, Sub, Max, Div, Sqrt, Sigmoid, Cast (13);
+Greater, GreaterOrEqual (13, 16); Reshape (14); InstanceNormalization (6); ReduceMean, ReduceSum, Split (18,
+13, 18); Conv (11); Concat, Softmax (13); Where (16); Shape, Slice. Opset 18 and later are all valid.
+InstanceNormalization over ``(N, groups, -1)`` is GroupNormalization without its opset-21 form, which
+ONNX Runtime has no CPU kernel for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import onnx
+
+from scconv_deploy.scconv.deploy_cru import can_merge_y2
+from scconv_deploy.scconv.emit_sru import emit_sru
+from scconv_deploy.scconv.operator import BlockPlan
+from scconv_deploy.scconv.spec import ConvSpec, CRUSpec, Fuse, Order, SCConvSpec, Y2Order
+from scconv_deploy.scconv.style import GraphStyle
+from scconv_deploy.scconv.writer import Size, Writer
+
+
+def can_emit(spec: SCConvSpec) -> bool:
+    """Whether every convolution pads with zeros; other modes are traced through PyTorch instead."""
+    if spec.cru is None:
+        return True
+    c = spec.cru
+    return all(k.padding_mode == "zeros" for k in (c.squeeze_up, c.squeeze_low, c.gwc, c.pwc1, c.pwc2))
+
+
+def emit_block(
+    plan: BlockPlan,
+    x: str,
+    out: str,
+    constants: Sequence[str],
+    path: str,
+    shape: Sequence[Size],
+    dtype: int,
+) -> tuple[list[onnx.NodeProto], list[onnx.TensorProto]]:
+    """Write one block.
+
+    Args:
+        plan: specification, style and the constants' names.
+        x: name of the input value, (N, C_in, H, W); ``out``: name of the output value.
+        constants: names of the initializers, in the plan's order.
+        path: module path that node names begin with.
+        shape: of ``x``; a number where it is known, else a symbol.
+        dtype: ONNX element type of ``x`` and of the constants.
+
+    Returns:
+        Nodes in topological order, and the small constants they need beside the block's own.
+    """
+    writer = Writer(path, dtype)
+    named = dict(zip(plan.constants, constants, strict=True))
+    spec, style = plan.spec, plan.style
+    if spec.sru is None:
+        _cru_whole(writer, spec, style, named, x, out)
+    elif spec.cru is None:
+        halves = emit_sru(writer.inside("sru"), spec.sru, style, named, x, shape)
+        writer.op("Concat", halves, out=out, axis=1)
+    elif spec.order is Order.CRU_SRU:
+        # The CRU's output has its own height and width; only its channel count is known here.
+        middle = _cru_whole(writer, spec, style, named, x, None)
+        between = _after_cru(spec.cru, shape)
+        halves = emit_sru(writer.inside("sru"), spec.sru, style, named, middle, between)
+        writer.op("Concat", halves, out=out, axis=1)
+    else:
+        up, low = emit_sru(writer.inside("sru"), spec.sru, style, named, x, shape)
+        if spec.cru.up == spec.sru.channels // 2:
+            _emit_cru(writer.inside("cru"), spec.cru, style, named, (up, low), out)
+        else:
+            whole = writer.op("Concat", (up, low), axis=1)
+            _cru_whole(writer, spec, style, named, whole, out)
+    return writer.nodes, list(writer.tensors.values())
+
+
+def _after_cru(spec: CRUSpec, shape: Sequence[Size]) -> list[Size]:
+    sizes: list[Size] = []
+    for axis, size in enumerate(shape[2:]):
+        for conv in (spec.squeeze_up, spec.gwc):
+            if isinstance(size, int):
+                reach = conv.dilation[axis] * (conv.kernel[axis] - 1)
+                size = (size + 2 * conv.padding[axis] - reach - 1) // conv.stride[axis] + 1
+        sizes.append(size)
+    return [shape[0], spec.c_out, *sizes]
+
+
+def _cru_whole(
+    writer: Writer, spec: SCConvSpec, style: GraphStyle, named: Mapping[str, str], x: str, out: str | None
+) -> str:
+    if spec.cru is None:
+        raise ValueError("this block has no CRU")
+    inner = writer.inside("cru")
+    pieces = inner.split(x, (spec.cru.up, spec.cru.low))
+    return _emit_cru(inner, spec.cru, style, named, pieces, out)
+
+
+def _emit_cru(
+    w: Writer,
+    spec: CRUSpec,
+    style: GraphStyle,
+    named: Mapping[str, str],
+    pieces: tuple[str, str],
+    out: str | None,
+) -> str:
+    """Equations 6 to 9 for the pieces (up, low)."""
+    up = _conv(w, "squeeze_up", spec.squeeze_up, named, pieces[0])
+    low = _conv(w, "squeeze_low", spec.squeeze_low, named, pieces[1])
+    wide = _conv(w, "gwc", spec.gwc, named, up)
+    y1 = w.op("Add", (wide, _conv(w, "pwc1", spec.pwc1, named, up)))
+    merged = style.merged_y2 and can_merge_y2(spec)
+    y2 = _conv(w, "y2", ConvSpec(spec.pwc2.c_in, spec.c_out) if merged else spec.pwc2, named, low)
+    if not merged and spec.y2_order is not Y2Order.PWC2_ONLY:
+        y2 = w.op("Concat", (y2, low) if spec.y2_order is Y2Order.PWC2_LOW else (low, y2), axis=1)
+    return _fuse(w, spec, style, named, (y1, y2), out)
+
+
+def _fuse(
+    w: Writer,
+    spec: CRUSpec,
+    style: GraphStyle,
+    named: Mapping[str, str],
+    pieces: tuple[str, str],
+    out: str | None,
+) -> str:
+    """Pool, softmax, weighted sum; with the scale and shift of a folded BatchNorm."""
+    scale, shift = named.get("cru.post_scale"), named.get("cru.post_shift")
+    if spec.fuse is Fuse.JOINT and style.concat_fuse:
+        y = w.op("Concat", pieces, axis=1)
+        p = w.op("Softmax", (_pool(w, y),), axis=1)
+        if scale is not None:
+            p = w.op("Mul", (p, w.op("Concat", (scale, scale), axis=0)))
+        terms = w.split(w.op("Mul", (y, p)), (spec.c_out, spec.c_out))
+    else:
+        first, second = _weights(w, spec, (_pool(w, pieces[0]), _pool(w, pieces[1])))
+        if scale is not None:
+            first, second = w.op("Mul", (first, scale)), w.op("Mul", (second, scale))
+        terms = (w.op("Mul", (pieces[0], first)), w.op("Mul", (pieces[1], second)))
+    if shift is None:
+        return w.op("Add", terms, out=out)
+    return w.op("Add", (w.op("Add", terms), shift), out=out)
+
+
+def _weights(w: Writer, spec: CRUSpec, pooled: tuple[str, str]) -> tuple[str, str]:
+    if spec.fuse is Fuse.PAIR:
+        forth, back = w.op("Sub", pooled), w.op("Sub", pooled[::-1])
+        return w.op("Sigmoid", (forth,)), w.op("Sigmoid", (back,))
+    p = w.op("Softmax", (w.op("Concat", pooled, axis=1),), axis=1)
+    return w.split(p, (spec.c_out, spec.c_out))
+
+
+def _pool(w: Writer, y: str) -> str:
+    return w.op("ReduceMean", (y, w.constant(np.array([2, 3], np.int64))), keepdims=1)
+
+
+def _conv(w: Writer, role: str, spec: ConvSpec, named: Mapping[str, str], x: str) -> str:
+    inputs = [x, named[f"cru.{role}.weight"]]
+    if f"cru.{role}.bias" in named:
+        inputs.append(named[f"cru.{role}.bias"])
+    return w.inside(role).op(
+        "Conv",
+        inputs,
+        kernel_shape=list(spec.kernel),
+        strides=list(spec.stride),
+        pads=[*spec.padding, *spec.padding],
+        dilations=list(spec.dilation),
+        group=spec.groups,
+    )

@@ -1,0 +1,118 @@
+"""SRU -> ONNX operators: equations 1 to 5, the gate in comparison form (see ``emit``)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from scconv_deploy.scconv.constants import gate_logit
+from scconv_deploy.scconv.spec import Comparison, Gate, Gated, Norm, Reconstruct, SRUSpec
+from scconv_deploy.scconv.style import GraphStyle
+from scconv_deploy.scconv.writer import Size, Writer
+
+
+def emit_sru(
+    w: Writer, spec: SRUSpec, style: GraphStyle, named: Mapping[str, str], x: str, shape: Sequence[Size]
+) -> tuple[str, str]:
+    """Write the unit; returns the names of the halves (y_a, y_b), each (N, C/2, H, W)."""
+    s, gated = _logits(w, spec, named, x, shape)
+    kept, rest = _branches(w, spec, style, named, s, gated)
+    half = spec.channels // 2
+    k_a, k_b = w.split(kept, (half, half))
+    r_a, r_b = w.split(rest, (half, half))
+    if spec.reconstruct is Reconstruct.CROSS:
+        return w.op("Add", (k_a, r_b)), w.op("Add", (k_b, r_a))
+    return w.op("Add", (k_a, k_b)), w.op("Add", (r_a, r_b))
+
+
+def _logits(
+    w: Writer, spec: SRUSpec, named: Mapping[str, str], x: str, shape: Sequence[Size]
+) -> tuple[str, str]:
+    if spec.gated is Gated.NORMALISED:
+        gated = _normalise(w, spec, x, shape, named["sru.gamma"], named["sru.beta"])
+        return w.op("Mul", (gated, named["sru.weight"])), gated
+    return _normalise(w, spec, x, shape, named["sru.gate_scale"], named["sru.gate_shift"]), x
+
+
+def _normalise(w: Writer, spec: SRUSpec, x: str, shape: Sequence[Size], scale: str, shift: str) -> str:
+    """``scale * xhat + shift``; groups are cut from the flat (C*H*W) vector, as both norms do."""
+    flat = w.op("Reshape", (x, w.constant(np.array([0, spec.groups, -1], np.int64))))
+    if spec.norm is Norm.GROUP_NORM:
+        ones, zeros = w.filled(1.0, spec.groups), w.filled(0.0, spec.groups)
+        xhat = w.op("InstanceNormalization", (flat, ones, zeros), epsilon=spec.eps)
+    else:
+        xhat = _group_std(w, spec, flat, shape)
+    back = w.op("Reshape", (xhat, _image_shape(w, x, shape)))
+    # The constants are stored as (C,); (C, 1, 1) broadcasts over height and width.
+    column = w.constant(np.array([-1, 1, 1], np.int64))
+    scaled = w.op("Mul", (back, w.op("Reshape", (scale, column))))
+    return w.op("Add", (scaled, w.op("Reshape", (shift, column))))
+
+
+def _group_std(w: Writer, spec: SRUSpec, flat: str, shape: Sequence[Size]) -> str:
+    """Unbiased standard deviation with eps outside the root."""
+    last = w.constant(np.array([2], np.int64))
+    centred = w.op("Sub", (flat, w.op("ReduceMean", (flat, last), keepdims=1)))
+    total = w.op("ReduceSum", (w.op("Mul", (centred, centred)), last), keepdims=1)
+    height, width = shape[2], shape[3]
+    if isinstance(height, int) and isinstance(width, int):
+        count = w.scalar(spec.channels * height * width // spec.groups - 1)
+    else:
+        extent = w.op("Slice", (w.op("Shape", (flat,)), last, w.constant(np.array([3], np.int64))))
+        count = w.op("Sub", (w.op("Cast", (extent,), to=w.dtype), w.scalar(1.0)))
+    deviation = w.op("Sqrt", (w.op("Div", (total, count)),))
+    return w.op("Div", (centred, w.op("Add", (deviation, w.scalar(spec.eps)))))
+
+
+def _image_shape(w: Writer, x: str, shape: Sequence[Size]) -> str:
+    """Target of the Reshape back: constant where at most one of height and width is free."""
+    height, width = shape[2], shape[3]
+    known = [s if isinstance(s, int) else -1 for s in (height, width)]
+    if known.count(-1) <= 1 and isinstance(shape[1], int):
+        return w.constant(np.array([0, shape[1], *known], np.int64))
+    return w.op("Shape", (x,))
+
+
+def _branches(
+    w: Writer, spec: SRUSpec, style: GraphStyle, named: Mapping[str, str], s: str, gated: str
+) -> tuple[str, str]:
+    if spec.gate is Gate.STATIC:
+        p = w.op("Mul", (w.op("Sigmoid", (s,)), gated))
+        kept = w.op("Mul", (named["sru.mask"], p))
+        return kept, w.op("Sub", (p, kept))
+    logit = gate_logit(spec.threshold)
+    if isinstance(logit, bool):
+        return _constant_branches(w, spec, s, gated, logit)
+    greater = "Greater" if spec.comparison is Comparison.GT else "GreaterOrEqual"
+    mask = w.op(greater, (s, w.scalar(logit)))
+    if spec.gate is Gate.HARD:
+        if style.where_mask:
+            zero = w.scalar(0.0)
+            return w.op("Where", (mask, gated, zero)), w.op("Where", (mask, zero, gated))
+        kept = w.op("Mul", (w.op("Cast", (mask,), to=w.dtype), gated))
+        return kept, w.op("Sub", (gated, kept))
+    r = w.op("Sigmoid", (s,))
+    first, second = _soft_weights(w, spec, style, mask, r)
+    return w.op("Mul", (first, gated)), w.op("Mul", (second, gated))
+
+
+def _soft_weights(w: Writer, spec: SRUSpec, style: GraphStyle, mask: str, r: str) -> tuple[str, str]:
+    if style.where_mask:
+        zero = w.scalar(0.0)
+        first = w.op("Where", (mask, w.scalar(1.0), r))
+        return first, w.op("Where", (mask, zero, r) if spec.gate is Gate.SOFT else (mask, r, zero))
+    m = w.op("Cast", (mask,), to=w.dtype)
+    first = w.op("Max", (r, m))
+    return first, w.op("Sub", (first, m)) if spec.gate is Gate.SOFT else w.op("Mul", (r, m))
+
+
+def _constant_branches(w: Writer, spec: SRUSpec, s: str, gated: str, value: bool) -> tuple[str, str]:
+    """The threshold lies outside (0, 1): the mask is ``value`` everywhere."""
+    nothing = w.op("Mul", (gated, w.scalar(0.0)))
+    if spec.gate is Gate.HARD:
+        return (gated, nothing) if value else (nothing, gated)
+    part = w.op("Mul", (w.op("Sigmoid", (s,)), gated))
+    if spec.gate is Gate.SOFT:
+        return (gated, nothing) if value else (part, part)
+    return (gated, part) if value else (part, nothing)

@@ -1,0 +1,81 @@
+"""lower: :class:`SourceModel` + :class:`Recognition` -> a private copy with deploy modules and BN folded.
+
+The user's module is never modified. Every certified block is replaced by a
+:class:`~scconv_deploy.scconv.deploy.DeploySCConv` built from the block's own constants; everything else stays
+as it is. Then BatchNorms are folded into the convolution (or SCConv block) whose only consumer they are.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+
+from scconv_deploy.artifacts import LoweredModel, RecognisedBlock, Recognition, SourceModel
+from scconv_deploy.scconv.deploy import DeploySCConv
+from scconv_deploy.scconv.fold import fold_batch_norms
+from scconv_deploy.scconv.style import GraphStyle
+
+
+def run(
+    source: SourceModel,
+    recognition: Recognition,
+    style: GraphStyle,
+    example: Sequence[torch.Tensor],
+) -> LoweredModel:
+    """Copy, replace, fold.
+
+    Args:
+        source: the user's module (in any mode; the copy is put into eval mode).
+        recognition: certified blocks with the names of their tensors.
+        style: exact graph forms the target runs best.
+        example: one small input per argument; the copy runs on it once to see which BatchNorm follows what.
+    """
+    reference = copy.deepcopy(source.module).eval()
+    lowered = copy.deepcopy(reference)
+    notes: list[str] = []
+    made: dict[int, DeploySCConv] = {}
+    for block in recognition.blocks:
+        original = reference.get_submodule(block.path)
+        # A module shared between two places stays shared.
+        deploy = made.get(id(original))
+        if deploy is None:
+            deploy = made[id(original)] = _deploy(reference, block, style)
+            notes += _warnings(block, deploy)
+        lowered = _replace(lowered, block.path, deploy)
+    folded = fold_batch_norms(lowered, example)
+    return LoweredModel(
+        module=lowered.requires_grad_(False),
+        reference=reference,
+        recognition=recognition,
+        block_paths=tuple(block.path for block in recognition.blocks),
+        folded=folded,
+        notes=tuple(notes),
+    )
+
+
+def _deploy(reference: nn.Module, block: RecognisedBlock, style: GraphStyle) -> DeploySCConv:
+    tensors: dict[str, torch.Tensor] = dict(reference.named_buffers(remove_duplicate=False))
+    tensors.update(reference.named_parameters(remove_duplicate=False))
+    weights = {role: tensors[name] for role, name in block.parameters.items()}
+    return DeploySCConv(block.spec, weights, style).eval()
+
+
+def _replace(model: nn.Module, path: str, new: nn.Module) -> nn.Module:
+    if not path:
+        return new
+    parent, _, name = path.rpartition(".")
+    setattr(model.get_submodule(parent), name, new)
+    return model
+
+
+def _warnings(block: RecognisedBlock, deploy: DeploySCConv) -> list[str]:
+    bad = [name for name, value in deploy.named_buffers() if value is not None and not value.isfinite().all()]
+    if not bad:
+        return []
+    return [
+        f"{block.path or 'the model'}: the gamma weights are not finite (sum of gamma is zero?); the layer "
+        "computes inf or NaN in PyTorch too, and is exported as it is"
+    ]

@@ -1,0 +1,221 @@
+"""trace: :class:`LoweredModel` -> :class:`TracedGraph`, through torch.export and torch.onnx.
+
+Every node is named after the module it came from, so that reports can speak in the user's module paths.
+While tracing, Python's builtin ``sum`` over a tensor becomes one ReduceSum instead of C scalar additions:
+code that is not recognised but divides by ``sum(self.gn.weight)`` otherwise unrolls to tens of thousands of
+nodes (24,526 for a ResNet-50) and minutes of export.
+"""
+
+from __future__ import annotations
+
+import builtins
+import contextlib
+import copy
+import io
+import logging
+import warnings
+from collections.abc import Iterator, Sequence
+from typing import Any, cast
+
+import onnx
+import torch
+from torch import nn
+from torch.utils._pytree import tree_flatten_with_path
+
+from scconv_deploy.artifacts import LoweredModel, TensorSpec, TracedGraph
+from scconv_deploy.config import ExportConfig
+from scconv_deploy.errors import InputError
+from scconv_deploy.graph.expand import expand_blocks
+from scconv_deploy.graph.names import rename_nodes, strip_metadata
+from scconv_deploy.inputs import UNBOUNDED, example_tensors
+from scconv_deploy.scconv.emit import can_emit
+from scconv_deploy.scconv.operator import with_block_operators
+
+
+def run(lowered: LoweredModel, inputs: tuple[TensorSpec, ...], config: ExportConfig) -> TracedGraph:
+    """Trace at the optimum shapes, with dynamic axes as ``inputs`` says.
+
+    Raises:
+        InputError: the model does not run on, or cannot be traced with, these inputs.
+    """
+    example = example_tensors(inputs, config.seed, tracing_shapes(inputs))
+    results = _run_once(lowered.module, example, inputs)
+    output_names = _output_names(results)
+    # A deep copy would double the weights' memory; the swap shares them and leaves the deploy modules alone.
+    traceable = with_block_operators(shallow_copy(lowered.module), can_emit)
+    model = _to_onnx(traceable, example, inputs, output_names, config.opset)
+    expand_blocks(model)
+    rename_nodes(model)
+    strip_metadata(model)
+    return TracedGraph(
+        model=model,
+        inputs=inputs,
+        outputs=_output_specs(model),
+        opset=config.opset,
+        block_paths=lowered.block_paths,
+        notes=lowered.notes,
+    )
+
+
+def tracing_shapes(inputs: Sequence[TensorSpec]) -> dict[str, tuple[int, ...]]:
+    """Optimum shapes with dynamic axes of size 1 raised to 2: torch.export treats 0 and 1 as constants."""
+    shapes = {}
+    for spec in inputs:
+        shape = list(spec.optimum)
+        for axis, symbol in enumerate(spec.shape):
+            if isinstance(symbol, str) and shape[axis] < 2 <= spec.maximum[axis]:
+                shape[axis] = 2 * spec.multiple_of.get(axis, 1)
+        shapes[spec.name] = tuple(shape)
+    return shapes
+
+
+def dynamic_shapes(inputs: Sequence[TensorSpec]) -> tuple[dict[int, Any], ...]:
+    """``torch.export`` dimensions; the same symbol on two inputs is the same dimension."""
+    known: dict[str, Any] = {}
+    result = []
+    for spec in inputs:
+        axes: dict[int, Any] = {}
+        for axis, symbol in enumerate(spec.shape):
+            if not isinstance(symbol, str):
+                continue
+            multiple = spec.multiple_of.get(axis, 1)
+            if symbol not in known:
+                lo, hi = spec.minimum[axis] // multiple, spec.maximum[axis]
+                top = None if hi >= UNBOUNDED else hi // multiple
+                name = symbol if multiple == 1 else f"{symbol}_by_{multiple}"
+                dim = torch.export.Dim(name, min=lo, max=top)
+                known[symbol] = dim if multiple == 1 else multiple * dim
+            axes[axis] = known[symbol]
+        result.append(axes)
+    return tuple(result)
+
+
+@contextlib.contextmanager
+def tensor_aware_sum() -> Iterator[None]:
+    """Within this context, builtin ``sum(tensor)`` is ``tensor.sum(0)``; all else is unchanged."""
+    original = builtins.sum
+
+    def patched(iterable: Any, /, start: Any = 0) -> Any:
+        if isinstance(iterable, torch.Tensor) and iterable.ndim >= 1 and iterable.shape[0] > 0:
+            total = iterable.sum(0)
+            return total if isinstance(start, int) and start == 0 else start + total
+        return original(iterable, start)
+
+    builtins.sum = patched
+    try:
+        yield
+    finally:
+        builtins.sum = original
+
+
+def shallow_copy(module: nn.Module) -> nn.Module:
+    """A copy of the module tree that shares every parameter and buffer; shared modules stay shared."""
+    memo: dict[int, Any] = {}
+    for tensor in [*module.parameters(), *module.buffers()]:
+        memo[id(tensor)] = tensor
+    return copy.deepcopy(module, memo)
+
+
+def _run_once(module: nn.Module, example: Sequence[torch.Tensor], inputs: Sequence[TensorSpec]) -> object:
+    try:
+        with torch.no_grad():
+            return module(*example)
+    except Exception as error:
+        given = ", ".join(f"{s.name} {tuple(t.shape)}" for s, t in zip(inputs, example, strict=True))
+        raise InputError(
+            f"the model does not run on inputs of this shape ({given}): {_reason(error)}"
+        ) from error
+
+
+def _to_onnx(
+    module: nn.Module,
+    example: tuple[torch.Tensor, ...],
+    inputs: Sequence[TensorSpec],
+    output_names: Sequence[str],
+    opset: int,
+) -> onnx.ModelProto:
+    shapes = dynamic_shapes(inputs)
+    with torch.no_grad(), tensor_aware_sum(), _quiet():
+        try:
+            program = torch.onnx.export(
+                module,
+                example,
+                dynamo=True,
+                opset_version=opset,
+                input_names=[s.name for s in inputs],
+                output_names=list(output_names),
+                dynamic_shapes=shapes if any(shapes) else None,
+                verbose=False,
+            )
+        except Exception as error:
+            raise InputError(f"the model cannot be traced: {_reason(error.__cause__ or error)}") from error
+    if program is None:
+        raise InputError("the model cannot be traced: torch.onnx returned nothing")
+    model = cast(onnx.ModelProto, program.model_proto)
+    _check_opset(model, opset)
+    return model
+
+
+def _check_opset(model: onnx.ModelProto, opset: int) -> None:
+    built = {o.domain: o.version for o in model.opset_import}.get("", 0)
+    if built != opset:
+        raise InputError(
+            f"opset {opset} was asked for, but this model could only be written in opset {built}; "
+            f"use --opset {built}"
+        )
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """The exporter prints and warns about its own internals; a failure still arrives as an exception."""
+    loggers = [logging.getLogger(n) for n in ("torch.onnx", "torch.export", "onnxscript", "onnx_ir")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+
+
+def _output_names(results: object) -> list[str]:
+    """One name per output tensor: dictionary keys where there are any, else ``output`` or ``output_0``..."""
+    leaves, _ = tree_flatten_with_path(results)
+    tensors = [(path, leaf) for path, leaf in leaves if isinstance(leaf, torch.Tensor)]
+    if not tensors:
+        raise InputError(
+            f"the model returns a {type(results).__name__} without tensors; nothing can be exported"
+        )
+    if len(tensors) != len(leaves):
+        raise InputError("the model returns values that are not tensors; return tensors only")
+    if len(tensors) == 1 and not tensors[0][0]:
+        return ["output"]
+    return ["_".join(_key(k) for k in path) or "output" for path, _ in tensors]
+
+
+def _key(entry: object) -> str:
+    for attribute in ("key", "name"):
+        if hasattr(entry, attribute):
+            return str(getattr(entry, attribute))
+    return f"output_{entry.idx}" if hasattr(entry, "idx") else "output"
+
+
+def _output_specs(model: onnx.ModelProto) -> tuple[TensorSpec, ...]:
+    specs = []
+    for value in model.graph.output:
+        kind = value.type.tensor_type
+        shape: list[int | str] = [
+            d.dim_value if d.HasField("dim_value") else (d.dim_param or "?") for d in kind.shape.dim
+        ]
+        dtype = str(onnx.helper.tensor_dtype_to_np_dtype(kind.elem_type))
+        specs.append(TensorSpec(value.name, dtype, tuple(shape)))
+    return tuple(specs)
+
+
+def _reason(error: BaseException) -> str:
+    """The first telling line of a torch error."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return f"{type(error).__name__}: {lines[0][:400]}" if lines else type(error).__name__

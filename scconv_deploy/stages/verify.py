@@ -1,0 +1,176 @@
+"""verify: the built artifact against the user's own PyTorch module -> :class:`ParityReport`.
+
+Two questions. Does every piece of the graph compute what the user's modules compute (teacher-forced)? Does
+the whole artifact, run as it will be served, give the user's outputs, over several batches and sizes? Where
+this machine cannot execute the artifact, the graph it was built from is run instead and the report says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from typing import TypeVar
+
+import numpy as np
+
+from scconv_deploy.artifacts import (
+    BuiltArtifact,
+    Comparison,
+    GoldenSamples,
+    LoweredModel,
+    ParityReport,
+    PieceCheck,
+    Tolerance,
+    TracedGraph,
+)
+from scconv_deploy.contracts import Progress, Runner
+from scconv_deploy.errors import InputError
+from scconv_deploy.metrics import judge
+from scconv_deploy.parity.cases import Case, make_cases
+from scconv_deploy.parity.piecewise import check_pieces
+from scconv_deploy.parity.reference import Reference
+from scconv_deploy.parity.verdict import decide
+from scconv_deploy.runtime.backends import open_runner
+from scconv_deploy.runtime.onnx import OnnxRunner, version
+from scconv_deploy.tolerances import END_TO_END_FP32
+
+T = TypeVar("T")
+GOLDEN_BATCH = 4
+"""Samples that travel with the bundle."""
+
+PIECE_BATCH = 4
+"""Activations each block is judged on."""
+
+
+def run(
+    built: BuiltArtifact,
+    graph: TracedGraph,
+    lowered: LoweredModel,
+    samples: Mapping[str, np.ndarray] | None,
+    seed: int,
+    progress: Progress,
+) -> tuple[ParityReport, GoldenSamples]:
+    """Compare; returns the report and the golden samples of the first case."""
+    names = [o.name for o in graph.outputs]
+    reference = Reference(lowered.reference, graph.inputs, names)
+    notes = list(graph.notes)
+    truth = _truth(lowered, graph, names, notes)
+    cases = make_cases(graph.inputs, samples, seed)
+    golden = golden_samples(reference, cases)
+
+    progress.update("comparing piece by piece")
+    pieces, piece_notes = _pieces(graph, lowered, reference, truth, cases)
+    with _runner(built, graph) as runner:
+        compared = _compare_all(runner, reference, truth, cases, progress)
+    report = decide(
+        subject=_subject(built),
+        tolerance=END_TO_END_FP32,
+        comparisons=compared[0],
+        against_float64=compared[1],
+        reference_against_float64=compared[2],
+        pieces=pieces,
+        has_other_gates=bool(lowered.recognition.left_as_is),
+        artifact_executed=built.not_executed is None,
+        notes=[*notes, *piece_notes, *([built.not_executed] if built.not_executed else [])],
+    )
+    return report, golden
+
+
+def golden_samples(reference: Reference, cases: Sequence[Case]) -> GoldenSamples:
+    """A few inputs of the first case with the user's own outputs."""
+    first = cases[0].inputs
+    count = min(len(a) for a in first.values())
+    # A static batch must stay whole; a free one is cut short.
+    inputs = {k: v[: min(count, GOLDEN_BATCH)] for k, v in first.items()} if _free(reference) else dict(first)
+    return GoldenSamples(inputs, reference.run(inputs))
+
+
+def compare(
+    runner: Runner, reference: Reference, case: Case, tolerance: Tolerance
+) -> tuple[list[Comparison], dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """Run one case on both sides; every output is judged."""
+    want = reference.run(case.inputs)
+    got = runner.run(case.inputs)
+    missing = set(want) ^ set(got)
+    if missing:
+        raise InputError(f"the artifact and the model name different outputs: {', '.join(sorted(missing))}")
+    return [judge(case.name, name, want[name], got[name], tolerance) for name in want], want, got
+
+
+def _compare_all(
+    runner: Runner, reference: Reference, truth: Reference | None, cases: Sequence[Case], progress: Progress
+) -> tuple[list[Comparison], list[Comparison], list[Comparison]]:
+    direct: list[Comparison] = []
+    wide: list[Comparison] = []
+    itself: list[Comparison] = []
+    for index, case in enumerate(cases):
+        progress.update(f"comparing {case.name}", index / len(cases))
+        found, want, got = compare(runner, reference, case, END_TO_END_FP32)
+        direct += found
+        if truth is None:
+            continue
+        exact = truth.run(case.inputs)
+        for name in want:
+            wide.append(judge(case.name, name, exact[name], got[name], END_TO_END_FP32))
+            itself.append(judge(case.name, name, exact[name], want[name], END_TO_END_FP32))
+    return direct, wide, itself
+
+
+def _pieces(
+    graph: TracedGraph,
+    lowered: LoweredModel,
+    reference: Reference,
+    truth: Reference | None,
+    cases: Sequence[Case],
+) -> tuple[tuple[PieceCheck, ...], tuple[str, ...]]:
+    if not graph.block_paths:
+        return (), ()
+    return check_pieces(graph, lowered, reference, truth, _piece_batches(reference, cases))
+
+
+def _piece_batches(reference: Reference, cases: Sequence[Case]) -> list[dict[str, np.ndarray]]:
+    """A few independent samples of one shape: a gate near its threshold excuses single samples only."""
+    if _free(reference):
+        sizes = [min(len(a) for a in c.inputs.values()) for c in cases]
+        best = next((i for i, size in enumerate(sizes) if size >= PIECE_BATCH), int(np.argmax(sizes)))
+        return [{k: v[:PIECE_BATCH] for k, v in cases[best].inputs.items()}]
+    first = cases[0].inputs
+    batches = [dict(c.inputs) for c in cases if all(c.inputs[k].shape == first[k].shape for k in first)]
+    size = min(len(a) for a in first.values())
+    generator = np.random.default_rng(0)
+    while len(batches) * size < PIECE_BATCH:
+        # Same values in another order: real statistics, other gates.
+        batches.append({k: generator.permuted(v, axis=-1) for k, v in batches[-1].items()})
+    return batches[: max(1, -(-PIECE_BATCH // size))]
+
+
+def _free(reference: Reference) -> bool:
+    return all(s.shape and isinstance(s.shape[0], str) and s.minimum[0] == 1 for s in reference.inputs)
+
+
+def _truth(
+    lowered: LoweredModel, graph: TracedGraph, names: Sequence[str], notes: list[str]
+) -> Reference | None:
+    """The module in float64, or None with a note where it cannot run so (constants typed float32)."""
+    wide = Reference(lowered.reference, graph.inputs, names, wide=True)
+    case = make_cases(graph.inputs, None, 0)[0]
+    try:
+        wide.run(case.inputs)
+    except Exception as error:  # noqa: BLE001 - user code may raise anything
+        notes.append(f"no float64 truth: the model does not run in float64 ({str(error).splitlines()[0]})")
+        return None
+    return wide
+
+
+def _runner(built: BuiltArtifact, graph: TracedGraph) -> AbstractContextManager[Runner]:
+    if built.not_executed is not None:
+        return OnnxRunner(graph.model.SerializeToString())
+    return open_runner(built.runtime, built.primary)
+
+
+def _subject(built: BuiltArtifact) -> str:
+    if built.not_executed is not None:
+        return f"the ONNX graph {built.primary.name} was built from, in ONNX Runtime {version()} on CPU"
+    if built.runtime == "onnxruntime":
+        return f"{built.primary.name} in ONNX Runtime {version()} on CPU"
+    return f"{built.primary.name} in {built.runtime}"
