@@ -17,6 +17,7 @@ from scconv_deploy import registry
 from scconv_deploy.artifacts import (
     Bundle,
     GoldenSamples,
+    Inspection,
     ParityReport,
     SourceModel,
     StageTiming,
@@ -26,11 +27,23 @@ from scconv_deploy.artifacts import (
 )
 from scconv_deploy.config import ExportConfig, Form, Precision
 from scconv_deploy.contracts import Exporter, RunListener
-from scconv_deploy.errors import CapabilityError, VerificationError
+from scconv_deploy.errors import CapabilityError, InputError, VerificationError
 from scconv_deploy.inputs import example_tensors, find_multiples, settle, small_shape
 from scconv_deploy.parity.cases import make_cases, read_samples
 from scconv_deploy.parity.reference import Reference
-from scconv_deploy.stages import build, load, lower, package, recognise, simplify, trace, verify
+from scconv_deploy.scconv.style import GraphStyle
+from scconv_deploy.stages import (
+    build,
+    inspect,
+    load,
+    lower,
+    package,
+    recognise,
+    reopen,
+    simplify,
+    trace,
+    verify,
+)
 from scconv_deploy.workspace import workspace
 
 
@@ -99,6 +112,58 @@ def run_export(
             space.promote(config.force)
             done(str(space.destination))
     return Bundle(space.destination, space.destination / built.primary.name, manifest, parity)
+
+
+def run_verify(
+    bundle: Path,
+    *,
+    model: Path | None = None,
+    samples: Path | None = None,
+    factory: str | None = None,
+    trust: tuple[str, ...] = (),
+    listener: RunListener,
+) -> ParityReport:
+    """Verify a bundle again: against its golden samples, or in full against the PyTorch ``model``.
+
+    Raises:
+        InputError: not a bundle, or altered; a model or samples that do not fit it.
+    """
+    clock = _Clock(listener)
+    with clock.stage("reopen") as done:
+        built, graph, golden = reopen.run(bundle)
+        done(f"{built.primary.name}, hashes agree")
+    if model is None:
+        if samples is not None:
+            raise InputError(
+                "--samples needs the MODEL too; without it only the golden samples can be compared"
+            )
+        with clock.stage("verify") as done:
+            report = verify.run_golden(built, graph, golden)
+            done(f"{report.verdict.value}: {report.sentence}")
+        return report
+    config = ExportConfig(target="onnx", factory=factory, trust=trust)
+    with clock.stage("load") as done:
+        source = load.run(model, config)
+        done(source.kind)
+    with clock.stage("recognise") as done:
+        recognition = recognise.run(source.module, seed=config.seed)
+        done(_recognised(len(recognition.blocks), len(recognition.left_as_is)))
+    arrays = read_samples(samples, graph.inputs) if samples else dict(golden.inputs)
+    with clock.stage("verify") as done:
+        small = example_tensors(graph.inputs, config.seed, {s.name: small_shape(s) for s in graph.inputs})
+        lowered = lower.run(source, recognition, GraphStyle(), small)
+        report, _ = verify.run(built, graph, lowered, arrays, config.seed, listener)
+        done(f"{report.verdict.value}: {report.sentence}")
+    return report
+
+
+def run_inspect(path: Path) -> Inspection:
+    """Say what a file holds, without executing anything in it.
+
+    Raises:
+        InputError: it does not exist or is damaged.
+    """
+    return inspect.run(path)
 
 
 class _Clock:

@@ -56,7 +56,7 @@ def untrusted(names: Sequence[str], trust: Sequence[str]) -> tuple[str, ...]:
     return tuple(n for n in names if not is_torch_layer(n) and not _is_trusted(n, trust))
 
 
-def load_weights_only(path: Path, trust: Sequence[str] = (), mmap: bool = False) -> Any:
+def load_weights_only(path: Path, trust: Sequence[str] = ()) -> Any:
     """Read a checkpoint; importing user code only for the classes named in ``trust``.
 
     Trusted modules are looked up beside the checkpoint, in the current folder and on ``sys.path``.
@@ -75,10 +75,18 @@ def load_weights_only(path: Path, trust: Sequence[str] = (), mmap: bool = False)
             f"{path} is a pickled object and needs code of its own to load: {shown}. "
             f"If you trust that code, add {options}; nothing was executed"
         )
-    allowed: list[Any] = [_import(name, path.parent) for name in names]
+    return load_restricted(path, [_import(name, path.parent) for name in names])
+
+
+def load_restricted(path: Path, allowed: Sequence[Allowed]) -> Any:
+    """``torch.load(weights_only=True)`` that may construct only ``allowed`` beyond torch's own safe list.
+
+    Raises:
+        InputError: the file is damaged or asks for something else.
+    """
     try:
-        with torch.serialization.safe_globals(allowed):
-            return torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
+        with torch.serialization.safe_globals(list(allowed)):
+            return torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, AttributeError) as error:
         raise InputError(f"{path} cannot be loaded: {_first_line(error)}") from error
 

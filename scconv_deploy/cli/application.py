@@ -156,7 +156,7 @@ def verify_command(
         report = run_verify(
             folder, model=source, samples=inputs, factory=factory, trust=tuple(trust or ()), listener=listener
         )
-        code = EXIT_OK if report.verdict is Verdict.PASS else EXIT_VERIFICATION_FAILED
+        code = EXIT_VERIFICATION_FAILED if report.verdict is Verdict.FAIL else EXIT_OK
         return Outcome(_object(to_json(report)), lambda out: show_parity(out, report), code)
 
     return Job(work, Manners(as_json, quiet, debug), True)

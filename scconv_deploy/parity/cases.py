@@ -48,6 +48,8 @@ def read_samples(path: Path, specs: Sequence[TensorSpec]) -> dict[str, np.ndarra
     found = {}
     for spec in specs:
         key = next((k for k in (spec.name, f"inputs.{spec.name}") if k in arrays), None)
+        if key is None and len(specs) == 1:
+            key = _only_fitting(arrays, spec)
         if key is None:
             raise InputError(
                 f"{path} has no array '{spec.name}' (it has {', '.join(arrays)}){nearest(spec.name, arrays)}"
@@ -125,6 +127,17 @@ def _middle(spec: TensorSpec, axis: int) -> int:
     multiple = spec.multiple_of.get(axis, 1)
     middle = (spec.optimum[axis] + spec.maximum[axis]) // 2 // multiple * multiple
     return max(spec.minimum[axis], middle - (multiple if axis % 2 else 0))
+
+
+def _only_fitting(arrays: Mapping[str, np.ndarray], spec: TensorSpec) -> str | None:
+    """For a model with one input: the one array that could be its samples, whatever its name."""
+    fitting = []
+    for key, array in arrays.items():
+        sizes = zip(array.shape[1:], spec.minimum[1:], spec.maximum[1:], strict=False)
+        right_rank = array.ndim == len(spec.shape) and len(array) > 0
+        if right_rank and all(lo <= size <= hi for size, lo, hi in sizes):
+            fitting.append(key)
+    return fitting[0] if len(fitting) == 1 else None
 
 
 def _fitting(array: np.ndarray, spec: TensorSpec, path: Path) -> np.ndarray:

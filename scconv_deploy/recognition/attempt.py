@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
@@ -16,7 +17,6 @@ from scconv_deploy.recognition.certify import (
     distance,
     judge,
     other_comparison,
-    run_spec,
     runner_up,
 )
 from scconv_deploy.recognition.observe import Observation, observe, tensors
@@ -179,13 +179,20 @@ def _certify(twin: nn.Module, anatomy: Anatomy, first: FirstRun, benches: Benche
 def _candidates(witness: Witness, bench: Bench, anatomy: Anatomy, hints: Hints) -> Iterator[Proposal]:
     """What was accepted for this pattern before; then all gatings of every frame that fits the open gate."""
     yield from bench.accepted
+    for orders in frames(anatomy, hints):
+        # An open gate can make the SRU the identity; both unit orders then fit and are taken in turn.
+        fitting = [gatings(f, hints) for f in orders if _fits_open(witness, bench, f)]
+        for turn in itertools.zip_longest(*fitting):
+            yield from (proposal for proposal in turn if proposal is not None)
+
+
+def _fits_open(witness: Witness, bench: Bench, frame: Proposal) -> bool:
+    """Whether the frame agrees while the gate is forced open; without an SRU there is nothing to open."""
+    if frame.spec.sru is None:
+        return True
     probe = open_probe(bench.draft, bench.shape)
-    for frame in frames(anatomy, hints):
-        if frame.spec.sru is not None:
-            ours = run_spec(frame, probe.ours or {}, probe.x)
-            if not distance(witness.says(probe, probe.name), ours).agrees:
-                continue
-        yield from gatings(frame, hints)
+    ours = bench.expects(frame, probe, probe.name, witness.stored)
+    return distance(witness.says(probe, probe.name), ours).agrees
 
 
 def _accept(witness: Witness, bench: Bench, proposal: Proposal, verdict: Judgement) -> Accepted | Refused:

@@ -149,11 +149,9 @@ def tied_logit(threshold: float) -> float | None:
     """The middle of the run of float64 ``s`` with ``sigmoid(s) == threshold``; None where no float hits it."""
     ladder = _neighbours(math.log(threshold) - math.log1p(-threshold))
     hits = ladder[torch.sigmoid(ladder) == threshold]
-    if not len(hits):
-        return None
     # The vectorised kernel and the one for the last few elements may round differently: both must hit.
-    middle = hits[len(hits) // 2]
-    return float(middle) if float(torch.sigmoid(middle)) == threshold else None
+    both = [float(hit) for hit in hits if float(torch.sigmoid(hit)) == threshold]
+    return both[len(both) // 2] if both else None
 
 
 def _beta_for(w: Tensor, logit: float) -> float | None:

@@ -35,6 +35,8 @@ SMALL = 1e-2
 COMMON_EPS = (1e-10, 1e-5, 1e-6, 1e-8, 1e-3, 1e-12)
 COMMON_GROUPS = (16, 4, 32, 8, 2, 1)
 MAX_HINTS = 8
+MAX_FRAME_NORMS = 12
+"""Norm settings tried where the normalised tensor itself is gated (the open gate then shows the norm)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,8 +85,8 @@ def gather_hints(seen: Observation, integers: Iterable[int], floats: Iterable[fl
     )
 
 
-def frames(anatomy: Anatomy, hints: Hints) -> Iterator[Proposal]:
-    """Every wiring, fuse, order, reconstruction and gated tensor, with the gate held constant.
+def frames(anatomy: Anatomy, hints: Hints) -> Iterator[tuple[Proposal, ...]]:
+    """Every wiring, fuse, reconstruction and gated tensor, with the gate held constant; both orders together.
 
     The gate is represented by its three possible states when forced open: everything kept, everything in
     the rest, everything in both (complement-soft). Norm settings vary only where the gated tensor shows them.
@@ -94,15 +96,20 @@ def frames(anatomy: Anatomy, hints: Hints) -> Iterator[Proposal]:
     for sru, (cru, roles) in itertools.product(srus, crus):
         if sru is None and cru is None:
             continue
+        made = []
         for order in (Order.SRU_CRU, Order.CRU_SRU) if sru and cru else (Order.SRU_CRU,):
             try:
-                yield Proposal(SCConvSpec(sru, cru, order), {**_affine(anatomy), **roles})
+                made.append(Proposal(SCConvSpec(sru, cru, order), {**_affine(anatomy), **roles}))
             except InputError:
                 continue  # the channel counts do not meet in this order
+        yield tuple(made)
 
 
 def gatings(frame: Proposal, hints: Hints) -> Iterator[Proposal]:
-    """Every norm, gamma weight, gate and threshold that looks like ``frame`` while the gate is open."""
+    """Every norm, gamma weight, gate and threshold that looks like ``frame`` while the gate is open.
+
+    Best first: the cost of a candidate is the sum of its places in the lists of what is likely per axis.
+    """
     sru = frame.spec.sru
     if sru is None:
         yield frame
@@ -110,13 +117,15 @@ def gatings(frame: Proposal, hints: Hints) -> Iterator[Proposal]:
     settings = [(sru.norm, sru.groups, sru.eps)]
     if sru.gated is Gated.INPUT:
         settings = list(norm_settings(sru.channels, hints))
-    for denominator in hints.denominators:
-        for setting, gate in itertools.product(settings, _gates(sru, hints)):
-            for kind, threshold in itertools.product(_weights(gate, denominator), hints.thresholds):
-                norm, groups, eps = setting
+    axes = [range(len(settings)), range(len(hints.denominators)), range(len(hints.thresholds))]
+    for a, b, c in sorted(itertools.product(*axes), key=sum):
+        norm, groups, eps = settings[a]
+        guard = hints.denominators[b]
+        for gate in _gates(sru, hints):
+            for kind in _weights(gate, guard):
                 found = replace(sru, norm=norm, groups=groups, eps=eps, gate=gate, gamma_weight=kind)
-                found = replace(found, threshold=threshold, comparison=hints.comparison)
-                found = replace(found, weight_eps=denominator[0], weight_clamp=denominator[1])
+                found = replace(found, threshold=hints.thresholds[c], comparison=hints.comparison)
+                found = replace(found, weight_eps=guard[0], weight_clamp=guard[1])
                 yield Proposal(replace(frame.spec, sru=found), frame.roles)
 
 
@@ -126,11 +135,11 @@ def norm_settings(channels: int, hints: Hints) -> Iterator[tuple[Norm, int, floa
         for groups, eps in hints.group_norms:
             yield Norm.GROUP_NORM, groups, eps
         return
-    for eps, groups in itertools.product(hints.eps, hints.groups):
-        yield Norm.GROUP_STD, groups, eps
-    for eps, groups in itertools.product(hints.eps, hints.groups):
-        if channels % groups == 0:
-            yield Norm.GROUP_NORM, groups, eps
+    places = itertools.product(range(len(hints.eps)), range(len(hints.groups)), Norm)
+    # Written by hand it is nearly always the group-std norm; a group norm by hand costs as one place.
+    for e, g, norm in sorted(places, key=lambda p: p[0] + p[1] + (p[2] is Norm.GROUP_NORM)):
+        if norm is Norm.GROUP_STD or channels % hints.groups[g] == 0:
+            yield norm, hints.groups[g], hints.eps[e]
 
 
 def wirings(convs: tuple[ConvCall, ...]) -> Iterator[tuple[CRUSpec, dict[str, str]]]:
@@ -165,7 +174,7 @@ def _open_srus(anatomy: Anatomy, hints: Hints) -> Iterator[SRUSpec]:
     states = ((Gate.HARD, -1.0), (Gate.COMPLEMENT_SOFT, -1.0), (Gate.HARD, 2.0))
     for gated in (Gated.INPUT, Gated.NORMALISED):
         settings = list(norm_settings(anatomy.channels, hints))
-        for norm, groups, eps in settings[:1] if gated is Gated.INPUT else settings:
+        for norm, groups, eps in settings[: 1 if gated is Gated.INPUT else MAX_FRAME_NORMS]:
             for (gate, t), shape in itertools.product(states, (Reconstruct.CROSS, Reconstruct.WITHIN)):
                 try:
                     yield SRUSpec(

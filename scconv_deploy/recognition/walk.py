@@ -7,6 +7,7 @@ certify, its parts are tried alone. Wrappers (Sequential of one, DataParallel, a
 from __future__ import annotations
 
 import re
+import sys
 from dataclasses import dataclass, field
 
 import torch
@@ -109,8 +110,11 @@ def _only_part(module: nn.Module) -> tuple[str, nn.Module] | None:
 
 def _is_wrapper(module: nn.Module) -> bool:
     """Wrappers of torch itself: copying and calling them would compile or scatter."""
-    wrappers = (nn.DataParallel, nn.parallel.DistributedDataParallel, torch._dynamo.OptimizedModule)
-    return isinstance(module, wrappers)
+    if isinstance(module, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
+        return True
+    # Importing torch._dynamo takes a second; nothing can be compiled where nobody has.
+    dynamo = sys.modules.get("torch._dynamo")
+    return dynamo is not None and isinstance(module, dynamo.OptimizedModule)
 
 
 def _is_scripted(module: nn.Module) -> bool:

@@ -76,12 +76,30 @@ def run(
     return report, golden
 
 
+def run_golden(built: BuiltArtifact, graph: TracedGraph, golden: GoldenSamples) -> ParityReport:
+    """Compare with the outputs the user's module gave at export time; needs no PyTorch model."""
+    with _runner(built, graph) as runner:
+        got = runner.run(golden.inputs)
+    found = [
+        judge("golden samples", name, want, got[name], END_TO_END_FP32)
+        for name, want in golden.outputs.items()
+    ]
+    return decide(
+        subject=_subject(built),
+        tolerance=END_TO_END_FP32,
+        comparisons=found,
+        against_float64=(),
+        reference_against_float64=(),
+        pieces=(),
+        has_other_gates=False,
+        artifact_executed=built.not_executed is None,
+        notes=[built.not_executed] if built.not_executed else [],
+    )
+
+
 def golden_samples(reference: Reference, cases: Sequence[Case]) -> GoldenSamples:
-    """A few inputs of the first case with the user's own outputs."""
-    first = cases[0].inputs
-    count = min(len(a) for a in first.values())
-    # A static batch must stay whole; a free one is cut short.
-    inputs = {k: v[: min(count, GOLDEN_BATCH)] for k, v in first.items()} if _free(reference) else dict(first)
+    """A few inputs with the user's own outputs: one batch, of the size the graph takes."""
+    inputs = _piece_batches(reference, cases, GOLDEN_BATCH)[0]
     return GoldenSamples(inputs, reference.run(inputs))
 
 
@@ -125,23 +143,23 @@ def _pieces(
 ) -> tuple[tuple[PieceCheck, ...], tuple[str, ...]]:
     if not graph.block_paths:
         return (), ()
-    return check_pieces(graph, lowered, reference, truth, _piece_batches(reference, cases))
+    return check_pieces(graph, lowered, reference, truth, _piece_batches(reference, cases, PIECE_BATCH))
 
 
-def _piece_batches(reference: Reference, cases: Sequence[Case]) -> list[dict[str, np.ndarray]]:
+def _piece_batches(reference: Reference, cases: Sequence[Case], count: int) -> list[dict[str, np.ndarray]]:
     """A few independent samples of one shape: a gate near its threshold excuses single samples only."""
     if _free(reference):
         sizes = [min(len(a) for a in c.inputs.values()) for c in cases]
-        best = next((i for i, size in enumerate(sizes) if size >= PIECE_BATCH), int(np.argmax(sizes)))
-        return [{k: v[:PIECE_BATCH] for k, v in cases[best].inputs.items()}]
+        best = next((i for i, size in enumerate(sizes) if size >= count), int(np.argmax(sizes)))
+        return [{k: v[:count] for k, v in cases[best].inputs.items()}]
     first = cases[0].inputs
     batches = [dict(c.inputs) for c in cases if all(c.inputs[k].shape == first[k].shape for k in first)]
     size = min(len(a) for a in first.values())
     generator = np.random.default_rng(0)
-    while len(batches) * size < PIECE_BATCH:
+    while len(batches) * size < count:
         # Same values in another order: real statistics, other gates.
         batches.append({k: generator.permuted(v, axis=-1) for k, v in batches[-1].items()})
-    return batches[: max(1, -(-PIECE_BATCH // size))]
+    return batches[: max(1, -(-count // size))]
 
 
 def _free(reference: Reference) -> bool:
