@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 import inspect
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 import torch
@@ -21,6 +21,9 @@ from scconv_deploy.errors import InputError, nearest
 
 MULTIPLES = (1, 2, 4, 8, 16, 32, 64)
 """Candidate divisors of a dynamic height or width; 64 covers six halvings."""
+
+Sizes = Sequence[tuple[TensorSpec, tuple[int, ...]]]
+"""One shape for every input."""
 
 AXIS_NAMES = {0: "batch", 1: "channels", 2: "height", 3: "width"}
 
@@ -47,7 +50,7 @@ def settle(
     specs = list(known)
     if example is not None:
         specs = [
-            TensorSpec(name, str(t.dtype).removeprefix("torch."), tuple(t.shape))
+            TensorSpec(name, _dtype_name(t), tuple(t.shape))
             for name, t in zip(_named(names, len(example)), example, strict=True)
         ]
     if not specs:
@@ -81,6 +84,29 @@ def example_tensors(
     return tuple(made)
 
 
+def run_once(module: nn.Module, example: Sequence[torch.Tensor], specs: Sequence[TensorSpec]) -> object:
+    """The module's own result on ``example``, without gradients.
+
+    Raises:
+        InputError: the module refuses these inputs; the message holds its own first line.
+    """
+    try:
+        with torch.no_grad():
+            return module(*example)
+    except Exception as error:
+        given = ", ".join(f"{s.name} {tuple(t.shape)}" for s, t in zip(specs, example, strict=True))
+        raise InputError(
+            f"the model does not run on inputs of this shape ({given}): {reason(error)}; "
+            "give the shape it takes with --input-shape"
+        ) from error
+
+
+def reason(error: BaseException) -> str:
+    """The first telling line of a torch error."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return f"{type(error).__name__}: {lines[0][:400]}" if lines else type(error).__name__
+
+
 def small_shape(spec: TensorSpec) -> tuple[int, ...]:
     """The smallest shape of an input's range, for runs that only look at structure."""
     return spec.minimum
@@ -102,7 +128,7 @@ def find_multiples(
     ]
     if not free:
         return tuple(specs), []
-    runner = _shape_runner(module)
+    runner = _shape_runner(module, specs)
     for multiple in MULTIPLES:
         rounded = [_rounded(spec, multiple) for spec in specs]
         if any(spec is None for spec in rounded):
@@ -125,6 +151,11 @@ def forward_names(module: nn.Module) -> list[str]:
         return []
     kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
     return [p.name for p in parameters if p.kind in kinds]
+
+
+def _dtype_name(example: torch.Tensor) -> str:
+    """NumPy dtype name of an input; every floating type is float32, as the graph's weights are."""
+    return "float32" if example.is_floating_point() else str(example.dtype).removeprefix("torch.")
 
 
 def _named(names: Sequence[str], count: int) -> list[str]:
@@ -169,7 +200,7 @@ def _with_range(spec: TensorSpec, given: ShapeRange | None, dynamic_batch: bool)
     else:
         _check_fixed_axes(spec, given)
     lo, mid, hi = list(given.minimum), list(given.optimum), list(given.maximum)
-    if dynamic_batch and lo[0] == hi[0]:
+    if dynamic_batch and lo and lo[0] == hi[0]:
         lo[0], hi[0] = 1, UNBOUNDED
     shape: list[int | str] = [
         lo[axis] if lo[axis] == hi[axis] else AXIS_NAMES.get(axis, f"axis{axis}") for axis in range(len(lo))
@@ -188,19 +219,24 @@ def _check_fixed_axes(spec: TensorSpec, given: ShapeRange) -> None:
         )
 
 
-def _shape_runner(module: nn.Module):  # type: ignore[no-untyped-def]
+def _shape_runner(module: nn.Module, specs: Sequence[TensorSpec]) -> Callable[[Sizes], bool]:
     """A predicate: does the model accept these shapes? Runs on the meta device where the model can."""
     real = copy.deepcopy(module).eval()
     try:
-        device, probe = "meta", copy.deepcopy(real).to("meta")
+        probe = copy.deepcopy(real).to("meta")
     except Exception:  # noqa: BLE001 - user modules may refuse any device
-        device, probe = "cpu", real
+        return _accepts(real, "cpu")
+    runner = _accepts(probe, "meta")
+    # A model that keeps tensors outside its buffers, or reads values, runs on no meta tensor of any size.
+    return runner if runner([(s, s.optimum) for s in specs]) else _accepts(real, "cpu")
 
-    def accepts(shapes: Sequence[tuple[TensorSpec, tuple[int, ...]]]) -> bool:
-        arguments = [torch.zeros(shape, dtype=getattr(torch, s.dtype), device=device) for s, shape in shapes]
+
+def _accepts(module: nn.Module, device: str) -> Callable[[Sizes], bool]:
+    def accepts(sizes: Sizes) -> bool:
+        arguments = [torch.zeros(shape, dtype=getattr(torch, s.dtype), device=device) for s, shape in sizes]
         try:
             with torch.no_grad():
-                probe(*arguments)
+                module(*arguments)
         except Exception:  # noqa: BLE001 - any refusal by the user's forward means "not this size"
             return False
         return True
@@ -225,7 +261,7 @@ def _rounded(spec: TensorSpec, multiple: int) -> TensorSpec | None:
     return replace(spec, minimum=tuple(lo), optimum=tuple(mid), maximum=tuple(hi), multiple_of=of)
 
 
-def _sizes(specs: Sequence[TensorSpec], multiple: int) -> Iterator[list[tuple[TensorSpec, tuple[int, ...]]]]:
+def _sizes(specs: Sequence[TensorSpec], multiple: int) -> Iterator[Sizes]:
     """Batch 1 at every corner, and the first steps away from the minimum, height and width apart."""
     axes = sorted({axis for s in specs for axis in range(2, len(s.shape)) if isinstance(s.shape[axis], str)})
     steps: list[dict[int, int]] = [{}]

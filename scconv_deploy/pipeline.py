@@ -22,10 +22,12 @@ from scconv_deploy.artifacts import (
     SourceModel,
     StageTiming,
     TensorSpec,
+    Timing,
     TracedGraph,
     Verdict,
 )
-from scconv_deploy.config import ExportConfig, Form, Precision
+from scconv_deploy.bench.subjects import BundleSubject, Subject, bundle_subject, model_subject
+from scconv_deploy.config import BenchConfig, ExportConfig, Form, Precision
 from scconv_deploy.contracts import Exporter, RunListener
 from scconv_deploy.errors import CapabilityError, InputError, VerificationError
 from scconv_deploy.inputs import example_tensors, find_multiples, settle, small_shape
@@ -33,6 +35,7 @@ from scconv_deploy.parity.cases import make_cases, read_samples
 from scconv_deploy.parity.reference import Reference
 from scconv_deploy.scconv.style import GraphStyle
 from scconv_deploy.stages import (
+    benchmark,
     build,
     inspect,
     load,
@@ -78,7 +81,7 @@ def run_export(
             done(_recognised(len(recognition.blocks), len(recognition.left_as_is)))
         with clock.stage("lower") as done:
             small = example_tensors(inputs, config.seed, {s.name: small_shape(s) for s in inputs})
-            lowered = lower.run(model, recognition, exporter.style(config), small)
+            lowered = lower.run(model, recognition, exporter.style(config), small, inputs)
             done(f"{len(lowered.folded)} BatchNorms folded")
         with clock.stage("trace") as done:
             graph = trace.run(lowered, inputs, config)
@@ -151,7 +154,7 @@ def run_verify(
     arrays = read_samples(samples, graph.inputs) if samples else dict(golden.inputs)
     with clock.stage("verify") as done:
         small = example_tensors(graph.inputs, config.seed, {s.name: small_shape(s) for s in graph.inputs})
-        lowered = lower.run(source, recognition, GraphStyle(), small)
+        lowered = lower.run(source, recognition, GraphStyle(), small, graph.inputs)
         report, _ = verify.run(built, graph, lowered, arrays, config.seed, listener)
         done(f"{report.verdict.value}: {report.sentence}")
     return report
@@ -164,6 +167,46 @@ def run_inspect(path: Path) -> Inspection:
         InputError: it does not exist or is damaged.
     """
     return inspect.run(path)
+
+
+def run_benchmark(
+    subjects: Sequence[str | Path | nn.Module], config: BenchConfig, listener: RunListener
+) -> tuple[Timing, ...]:
+    """Measure bundles (folders) and models (files, or modules in memory) side by side.
+
+    Raises:
+        InputError: a subject cannot be read, or the yardstick is none of them.
+        CapabilityError: nothing could be measured on this machine.
+    """
+    clock = _Clock(listener)
+    with clock.stage("load") as done:
+        opened = [_bench_subject(s, config) for s in subjects]
+        done(f"{len(opened)} subject{'' if len(opened) == 1 else 's'}")
+    ready: list[Subject] = []
+    for index, subject in enumerate(opened):
+        if isinstance(subject, BundleSubject):
+            ready.append(subject)
+            continue
+        suffix = (
+            "" if sum(isinstance(s, SourceModel) for s in opened) == 1 else f" of {Path(subject.origin).name}"
+        )
+        with clock.stage("naive export") as done:
+            inputs = settle(subject.module, subject.inputs, config.shapes, None, dynamic_batch=True)
+            listener.update("exporting as torch does by default (minutes where sum() unrolls)")
+            made = model_subject(str(subjects[index]), suffix, subject.module, inputs, config)
+            done(made.naive_refusal or f"{len(made.naive or b'') / 1e6:.2f} MB")
+        ready.append(made)
+    with clock.stage("benchmark") as done:
+        timings = benchmark.run(ready, config, listener)
+        done(f"{len(timings)} measurements")
+    return timings
+
+
+def _bench_subject(subject: str | Path | nn.Module, config: BenchConfig) -> BundleSubject | SourceModel:
+    if not isinstance(subject, nn.Module) and Path(subject).is_dir():
+        return bundle_subject(str(subject), config.shapes)
+    reading = ExportConfig(target="onnx", shapes=config.shapes, factory=config.factory, trust=config.trust)
+    return load.run(subject, reading)
 
 
 class _Clock:

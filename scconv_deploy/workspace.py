@@ -37,13 +37,15 @@ class Workspace:
                 tempfile.mkdtemp(prefix=f".{self.destination.name}.old-", dir=self.destination.parent)
             )
             old = aside / "bundle"
-            self.destination.rename(old)
             try:
+                self.destination.rename(old)
                 self.folder.rename(self.destination)
             except BaseException:
-                old.rename(self.destination)
+                if old.exists():
+                    old.rename(self.destination)
                 aside.rmdir()
                 raise
+            self._promoted = True
             shutil.rmtree(aside, ignore_errors=True)
         else:
             self.folder.rename(self.destination)

@@ -116,7 +116,7 @@ def _refused_by_builder(platform: Platform, messages: Messages, request: BuildRe
             else f"a workspace of {request.workspace_mib} MiB"
         )
         return BuildError(
-            f"{platform.product} cannot build the engine within {limit}{needs}; give a larger workspace, "
+            f"{platform.product} cannot build the engine within {limit}{needs}; give a larger --workspace, "
             f"or smaller maximum shapes"
         )
     return BuildError(f"{platform.product} refused the graph: {text}")

@@ -25,7 +25,7 @@ from types import FrameType
 
 from rich.console import Console
 
-from scconv_deploy.artifacts import Json
+from scconv_deploy.artifacts import Json, ParityReport
 from scconv_deploy.contracts import RunListener
 from scconv_deploy.errors import (
     EXIT_BAD_INPUT,
@@ -33,9 +33,10 @@ from scconv_deploy.errors import (
     EXIT_INTERRUPTED,
     EXIT_OK,
     ScconvDeployError,
+    VerificationError,
 )
 from scconv_deploy.report.terminal import Terminal, console, plain
-from scconv_deploy.report.to_json import dumps
+from scconv_deploy.report.to_json import dumps, to_json
 
 EXIT_INTERNAL = 70
 OUT_OF_MEMORY = ("not enough memory", "can't allocate memory", "out of memory")
@@ -92,7 +93,14 @@ def fail(error: BaseException, manners: Manners) -> int:
     if manners.debug:
         traceback.print_exception(error, file=sys.stderr)
     if manners.as_json:
-        write_json({"error": sentence, "kind": type(error).__name__, "exit_code": exit_code})
+        payload: dict[str, Json] = {
+            "error": sentence,
+            "kind": type(error).__name__,
+            "exit_code": exit_code,
+        }
+        if isinstance(error, VerificationError) and isinstance(error.report, ParityReport):
+            payload["parity"] = to_json(error.report)
+        write_json(payload)
     prefix = "" if exit_code == EXIT_INTERRUPTED else "error: "
     with contextlib.suppress(BrokenPipeError):
         print(f"{prefix}{sentence}", file=sys.stderr)

@@ -50,9 +50,10 @@ def _expand(
         node.input[0],
         node.output[0],
         list(node.input[1:]),
-        module_path(node) or f"scconv_{index}",
+        module_path(node),
         shape,
         kind.elem_type,
+        index,
     )
     return made, constants
 

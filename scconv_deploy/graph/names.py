@@ -51,6 +51,11 @@ def strip_metadata(model: onnx.ModelProto) -> None:
 
 
 def belongs_to(node_name: str, path: str) -> bool:
-    """Whether a node named by :func:`rename_nodes` lies in the module ``path`` or below it."""
+    """Whether a node named by :func:`rename_nodes` lies in the module ``path`` or below it.
+
+    The empty path is the whole model.
+    """
+    if not path:
+        return True
     scope = node_name.rpartition("/")[0]
     return scope == path or scope.startswith(path + ".")

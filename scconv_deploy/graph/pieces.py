@@ -35,9 +35,13 @@ def block_piece(model: onnx.ModelProto, path: str) -> Piece | None:
 
 def rest_piece(model: onnx.ModelProto, blocks: Sequence[Piece]) -> Piece | None:
     """Everything outside ``blocks``: reads their outputs as inputs and yields their inputs as outputs."""
+    return _cut(model, rest_nodes(model, blocks), "", [name for b in blocks for name in b.inputs])
+
+
+def rest_nodes(model: onnx.ModelProto, blocks: Sequence[Piece]) -> list[onnx.NodeProto]:
+    """The nodes outside ``blocks``, in the graph's order."""
     paths = [b.name for b in blocks]
-    nodes = [n for n in model.graph.node if not any(belongs_to(n.name, p) for p in paths)]
-    return _cut(model, nodes, "", [name for b in blocks for name in b.inputs])
+    return [n for n in model.graph.node if not any(belongs_to(n.name, p) for p in paths)]
 
 
 def _cut(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import zipfile
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,7 +45,7 @@ def read_samples(path: Path, specs: Sequence[TensorSpec]) -> dict[str, np.ndarra
         with path.open("rb") as stream:
             loaded = np.load(stream, allow_pickle=False)
             arrays = dict(loaded) if hasattr(loaded, "files") else {specs[0].name: loaded}
-    except (OSError, ValueError, EOFError) as error:
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise InputError(f"{path} is not a readable .npz or .npy file: {error}") from error
     found = {}
     for spec in specs:

@@ -4,7 +4,8 @@ A gate is a discontinuity: one decision that rounding flips moves a whole |x| an
 end-to-end difference alone proves little. Teacher-forced, each piece is judged by itself:
 
 * a block against the user's own block in float64, on activations that the reference really produced and on
-  an all-zero input, where the normalised value is exactly 0 and ``>`` and ``>=`` part;
+  an input of ones, whose mean is exact: the normalised value is exactly 0 while the gated one is not, and
+  (without shift) ``>`` and ``>=`` part;
 * all that lies outside the blocks, in one cut, against the reference's own activations: it has no gates.
 
 A sample of a block that misses the limit is excused only if a gate of that sample lies inside the rounding
@@ -23,7 +24,7 @@ import torch
 from torch import nn
 
 from scconv_deploy.artifacts import LoweredModel, PieceCheck, Tolerance, TracedGraph, Verdict
-from scconv_deploy.graph.pieces import Piece, block_piece, rest_piece
+from scconv_deploy.graph.pieces import Piece, block_piece, rest_nodes, rest_piece
 from scconv_deploy.metrics import judge
 from scconv_deploy.parity.reference import Recording, Reference, joined
 from scconv_deploy.runtime.onnx import OnnxRunner
@@ -32,6 +33,24 @@ from scconv_deploy.scconv.spec import Order
 from scconv_deploy.tolerances import GATE_BAND_FP32, PIECE_FP32
 
 OUTSIDE = "outside the SCConv blocks"
+WHOLE_MODEL = "the model"
+"""Name of the piece where the whole model is one block (its module path is empty)."""
+
+
+@dataclass(frozen=True, slots=True)
+class PieceChecks:
+    """Checks in the graph's order, and how much of the graph they cover.
+
+    ``blocks`` are the names of the checks that are SCConv blocks (the others have no certified gate in
+    them); ``uncut`` are certified blocks that could not be cut out, so that their gates lie in the rest;
+    ``complete`` says that every node of the graph was in some piece.
+    """
+
+    checks: tuple[PieceCheck, ...] = ()
+    blocks: frozenset[str] = frozenset()
+    uncut: tuple[str, ...] = ()
+    complete: bool = False
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +70,7 @@ def check_pieces(
     reference: Reference,
     truth: Reference | None,
     batches: Sequence[Mapping[str, np.ndarray]],
-) -> tuple[tuple[PieceCheck, ...], tuple[str, ...]]:
+) -> PieceChecks:
     """Check every block that can be cut out, and the rest.
 
     Args:
@@ -59,28 +78,34 @@ def check_pieces(
         lowered: says which BatchNorm was folded into which block.
         reference: the user's module; ``truth`` the same in float64 (None where it cannot run so).
         batches: small batches of inputs, each of a batch size the graph takes.
-
-    Returns:
-        Checks in the graph's order, and notes on blocks that could not be cut out.
     """
     model = onnx.shape_inference.infer_shapes(graph.model)
     norms = dict(lowered.folded)
-    watched = [p for p in graph.block_paths if p] + [norms[p] for p in graph.block_paths if p in norms]
+    watched = [*graph.block_paths] + [norms[p] for p in graph.block_paths if p in norms]
     record = joined([reference.trace(batch, list(dict.fromkeys(watched))) for batch in batches])
     size = min(len(a) for a in batches[0].values())
     sample = {k: np.concatenate([b[k] for b in batches]) for k in batches[0]}
     blocks, notes = _blocks(model, graph.block_paths, record, norms)
     checks = [_check_block(b, lowered.module, truth or reference, size) for b in blocks]
-    rest = rest_piece(model, [b.piece for b in blocks])
-    if rest is None:
-        return tuple(checks), tuple(notes)
-    ahead = _check_rest(rest, blocks, record, sample, size)
+    cut = [b.piece for b in blocks]
+    rest = rest_piece(model, cut)
+    ahead = [] if rest is None else _check_rest(rest, blocks, record, sample, size)
     merged: list[PieceCheck] = []
     for block, check in zip(blocks, checks, strict=True):
         merged += [c for c in ahead if c.piece == f"the layers before {block.path}"]
         merged.append(check)
     merged += [c for c in ahead if c.piece not in {m.piece for m in merged}]
-    return tuple(merged), tuple(notes)
+    complete = rest is not None or not rest_nodes(model, cut)
+    if not complete:
+        notes.append(f"what lies {OUTSIDE} could not be cut out; only the end-to-end comparison judges it")
+    done = {b.path for b in blocks}
+    return PieceChecks(
+        checks=tuple(merged),
+        blocks=frozenset(c.piece for c in checks),
+        uncut=tuple(p for p in graph.block_paths if p not in done),
+        complete=complete,
+        notes=tuple(notes),
+    )
 
 
 def _in_batches(runner: OnnxRunner, arrays: Mapping[str, np.ndarray], size: int) -> dict[str, np.ndarray]:
@@ -101,12 +126,15 @@ def _blocks(
         end = norms.get(path, path)
         if record.calls.get(path) != 1 or path not in record.inputs or end not in record.outputs:
             notes.append(
-                f"{path or 'the model'}: not checked by itself, it does not run exactly once per call"
+                f"{path or WHOLE_MODEL}: not checked by itself, it does not run exactly once per call"
             )
             continue
         piece = block_piece(model, path)
         if piece is None:
-            notes.append(f"{path}: not checked by itself, simplification merged it with its surroundings")
+            notes.append(
+                f"{path or WHOLE_MODEL}: not checked by itself, simplification merged it with its "
+                "surroundings"
+            )
             continue
         found.append(_Block(path, piece, record.inputs[path], record.outputs[end], norms.get(path)))
     first_node = {b.path: _position(model, b.piece) for b in found}
@@ -119,7 +147,7 @@ def _position(model: onnx.ModelProto, piece: Piece) -> int:
 
 
 def _check_block(block: _Block, lowered: nn.Module, source: Reference, size: int) -> PieceCheck:
-    given = torch.cat([block.given.float(), torch.zeros_like(block.given[:size]).float()])
+    given = torch.cat([block.given.float(), torch.ones_like(block.given[:size]).float()])
     wide = given.to(next((p.dtype for p in source.module.parameters()), torch.float64))
     with torch.no_grad():
         want = source.module.get_submodule(block.path)(wide)
@@ -129,7 +157,7 @@ def _check_block(block: _Block, lowered: nn.Module, source: Reference, size: int
     with OnnxRunner(block.piece.model.SerializeToString()) as runner:
         got = _in_batches(runner, {block.piece.inputs[0]: given.numpy()}, size)[block.piece.outputs[0]]
     real = len(block.given)
-    return _judge_samples(block.path, want.numpy(), got, margins, real, PIECE_FP32)
+    return _judge_samples(block.path or WHOLE_MODEL, want.numpy(), got, margins, real, PIECE_FP32)
 
 
 def _margins(deploy: nn.Module, given: torch.Tensor) -> np.ndarray:
@@ -147,19 +175,19 @@ def _margins(deploy: nn.Module, given: torch.Tensor) -> np.ndarray:
 def _judge_samples(
     name: str, want: np.ndarray, got: np.ndarray, margins: np.ndarray, real: int, tolerance: Tolerance
 ) -> PieceCheck:
-    """``real`` samples are the reference's activations; those behind them are all-zero."""
+    """``real`` samples are the reference's activations; those behind them are the probe of ones."""
     if want.shape != got.shape:
         sentence = f"shape {got.shape} against the reference's {want.shape}"
         return PieceCheck(name, Verdict.FAIL, len(want), 0, 0, np.inf, 0.0, sentence)
     usable = [i for i in range(len(want)) if np.isfinite(want[i]).all()]
     results = [judge(name, name, want[i], got[i], tolerance) for i in usable]
-    # A margin of exactly 0 (the all-zero input without shift) is no rounding matter: both sides compute it
+    # A margin of exactly 0 (the input of ones, without shift) is no rounding matter: both sides compute it
     # exactly, so it must agree.
     near = [bool(0.0 < margins[i] < GATE_BAND_FP32) for i in usable]
     passed = [r.verdict is Verdict.PASS for r in results]
     worst = max((r.metrics.max_abs for r in results), default=0.0)
     limit = max((r.limit for r in results), default=0.0)
-    # The all-zero input passes many wrong blocks; a real one must pass.
+    # The constant input passes many wrong blocks; a real one must pass.
     proved = any(ok for i, ok in zip(usable, passed, strict=True) if i < real)
     excused = all(ok or close for ok, close in zip(passed, near, strict=True)) and proved
     verdict = Verdict.PASS if excused else Verdict.FAIL

@@ -2,21 +2,26 @@
 
 | pieces | end to end | verdict |
 |---|---|---|
-| a piece fails | any | FAIL, naming the first piece |
+| an SCConv block fails | any | FAIL, naming the first piece |
+| the rest fails | fail, or the rest has no gates of its own | FAIL, naming the first piece |
+| the rest fails, and has gates (uncertified or uncut blocks) | pass | PASS |
 | all pass | pass | PASS |
-| all pass | fail, and the user's own module is as far from float64 truth | AMBIGUOUS: rounding at the gates |
+| all pass and cover the graph | fail, and the user's own module is as far from float64 truth | AMBIGUOUS |
 | all pass | fail otherwise | FAIL |
 | none could be cut | pass / fail | PASS / FAIL |
 
-AMBIGUOUS promotes the artifact: every piece of it was proved, and the end-to-end figure says nothing about
-the export, since PyTorch itself misses it. The gate-aware verdict (flips counted, gates forced) refines this.
+AMBIGUOUS (rounding at the gates) promotes the artifact: every piece of it was proved, and the end-to-end
+figure says nothing about the export, since PyTorch itself misses it. The gate-aware verdict (flips counted,
+gates forced) refines this.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from scconv_deploy.artifacts import Comparison, ParityReport, PieceCheck, Tolerance, Verdict
+from scconv_deploy.artifacts import Comparison, ParityReport, Tolerance, Verdict
+from scconv_deploy.parity.piecewise import PieceChecks
+from scconv_deploy.tolerances import AMBIGUOUS_FACTOR
 
 
 def decide(
@@ -25,25 +30,29 @@ def decide(
     comparisons: Sequence[Comparison],
     against_float64: Sequence[Comparison],
     reference_against_float64: Sequence[Comparison],
-    pieces: Sequence[PieceCheck],
+    pieces: PieceChecks,
     has_other_gates: bool,
     artifact_executed: bool,
     notes: Sequence[str],
 ) -> ParityReport:
     """Apply the table above. ``has_other_gates``: SCConv-like modules were left as ordinary PyTorch, so the
-    layers outside the certified blocks may be discontinuous too."""
+    layers outside the certified blocks may be discontinuous too (as they are where blocks stayed uncut)."""
     failed = [c for c in comparisons if c.verdict is Verdict.FAIL]
-    broken = [p for p in pieces if p.verdict is Verdict.FAIL]
-    itself_off = any(c.verdict is Verdict.FAIL for c in reference_against_float64)
+    smooth = not has_other_gates and not pieces.uncut
+    broken = [
+        p
+        for p in pieces.checks
+        if p.verdict is Verdict.FAIL and (p.piece in pieces.blocks or smooth or failed)
+    ]
     first: str | None = None
-    if broken and not (has_other_gates and not failed):
+    if broken:
         first = broken[0].piece
         verdict = Verdict.FAIL
         sentence = f"the graph differs from PyTorch, first at {first}: {broken[0].sentence}"
     elif any(not c.metrics.finite for c in failed):
         verdict, bad = Verdict.FAIL, next(c for c in failed if not c.metrics.finite)
         sentence = f"{bad.case}: {bad.sentence}"
-    elif failed and pieces and itself_off:
+    elif failed and pieces.complete and _itself_as_far(against_float64, reference_against_float64):
         verdict = Verdict.AMBIGUOUS
         sentence = (
             f"every piece agrees with PyTorch, but end to end {_worst(failed)}; the PyTorch model itself is "
@@ -52,14 +61,15 @@ def decide(
     elif failed:
         verdict = Verdict.FAIL
         sentence = f"end to end, {_worst(failed)}"
-        if pieces:
+        if pieces.checks:
             sentence += "; no single SCConv block is at fault"
     else:
         verdict = Verdict.PASS
         worst = max((c.metrics.max_abs for c in comparisons), default=0.0)
         sentence = f"agrees with PyTorch on {len(comparisons)} comparisons, largest difference {worst:.2g}"
-        if pieces:
-            sentence += f"; {len(pieces)} pieces agree one by one"
+        agreeing = sum(p.verdict is Verdict.PASS for p in pieces.checks)
+        if agreeing:
+            sentence += f"; {agreeing} pieces agree one by one"
     return ParityReport(
         verdict=verdict,
         sentence=sentence,
@@ -68,11 +78,32 @@ def decide(
         comparisons=tuple(comparisons),
         against_float64=tuple(against_float64),
         reference_against_float64=tuple(reference_against_float64),
-        pieces=tuple(pieces),
+        pieces=pieces.checks,
         first_divergent_block=first,
         artifact_executed=artifact_executed,
         notes=tuple(notes),
     )
+
+
+def _itself_as_far(artifact: Sequence[Comparison], itself: Sequence[Comparison]) -> bool:
+    """Whether, at every output, the user's module misses float64 truth and the artifact does so no worse.
+
+    A flipped gate moves both by the same order of magnitude; a broken artifact is off by more.
+    """
+    if not artifact or not any(c.verdict is Verdict.FAIL for c in itself):
+        return False
+    return all(
+        _largest(artifact, output) <= max(AMBIGUOUS_FACTOR * _largest(itself, output), _limit(itself, output))
+        for output in {c.output for c in artifact}
+    )
+
+
+def _largest(comparisons: Sequence[Comparison], output: str) -> float:
+    return max((c.metrics.max_abs for c in comparisons if c.output == output), default=0.0)
+
+
+def _limit(comparisons: Sequence[Comparison], output: str) -> float:
+    return max((c.limit for c in comparisons if c.output == output), default=0.0)
 
 
 def _worst(failed: Sequence[Comparison]) -> str:

@@ -21,13 +21,19 @@ from scconv_deploy.recognition.certify import (
 )
 from scconv_deploy.recognition.observe import Observation, observe, tensors
 from scconv_deploy.recognition.private import call, has_hooks, private_copy
-from scconv_deploy.recognition.probe import SIZES, Draft, general_probes, open_probe
+from scconv_deploy.recognition.probe import SIZES, Draft, general_probes
 from scconv_deploy.recognition.propose import Hints, Proposal, frames, gather_hints, gatings
-from scconv_deploy.recognition.structure import CRU_CONVOLUTIONS, Anatomy, attribute_numbers, dissect, input_channels
+from scconv_deploy.recognition.structure import (
+    CRU_CONVOLUTIONS,
+    Anatomy,
+    attribute_numbers,
+    dissect,
+    input_channels,
+)
 from scconv_deploy.recognition.variants import describe
 
 MAX_CANDIDATES = 3000
-"""Candidates tried per module before it is left as it is (about a millisecond each for small channel counts)."""
+"""Candidates tried per module before it is left as it is (about a millisecond each)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +61,9 @@ class Benches:
     seed: int
     by_pattern: dict[object, Bench] = field(default_factory=dict)
 
-    def get(self, anatomy: Anatomy, shapes: Mapping[str, tuple[int, ...]], first: FirstRun, hints: Hints) -> Bench:
+    def get(
+        self, anatomy: Anatomy, shapes: Mapping[str, tuple[int, ...]], first: FirstRun, hints: Hints
+    ) -> Bench:
         """The bench of this pattern, made on first use."""
         calls = tuple((c.weight, c.bias, c.spec) for c in anatomy.convs)
         key = (tuple(shapes.items()), anatomy.gamma, anatomy.beta, calls, first.sizes, first.channels, hints)
@@ -118,18 +126,21 @@ def _first_run(twin: nn.Module) -> FirstRun | Refused:
             if y.ndim != 4:
                 return Refused(f"it returns a {y.ndim}-D tensor for a 4-D input", looks_like=False)
             if y.dtype is not torch.float64:
-                reason = f"its forward casts to {str(y.dtype).removeprefix('torch.')}, so it cannot be compared in float64"
+                kind = str(y.dtype).removeprefix("torch.")
+                reason = f"its forward casts to {kind}, so it cannot be compared in float64"
                 return Refused(reason, looks_like=seen.gates)
             other = _second_size(twin, channels, SIZES[index + 1 :])
             return FirstRun(seen, channels, (size, other) if other else (size,))
     return _refuse_by_rank(twin, errors)
 
 
-def _second_size(twin: nn.Module, channels: int, sizes: tuple[tuple[int, int], ...]) -> tuple[int, int] | None:
+def _second_size(
+    twin: nn.Module, channels: int, sizes: tuple[tuple[int, int], ...]
+) -> tuple[int, int] | None:
     for size in sizes:
         try:
             call(twin, torch.randn(1, channels, *size, dtype=torch.float64))
-        except Exception:  # noqa: BLE001, S112 - some sizes are refused (flat groups); the next may do
+        except Exception:  # noqa: BLE001 - some sizes are refused (flat groups); the next may do
             continue
         return size
     return None
@@ -141,10 +152,12 @@ def _refuse_by_rank(twin: nn.Module, errors: list[str]) -> Refused:
         for channels in input_channels(twin)[:3]:
             try:
                 seen, _ = observe(twin, torch.randn(2, channels, *size, dtype=torch.float64))
-            except Exception:  # noqa: BLE001, S112 - not this rank
+            except Exception:  # noqa: BLE001 - not this rank
                 continue
             looks = seen.gates or len(seen.odd_convolutions) == 5
-            return Refused(f"it works on {rank + 2}-D tensors (a {rank}-D form); only the 2-D form is rewritten", looks)
+            return Refused(
+                f"it works on {rank + 2}-D tensors (a {rank}-D form); only the 2-D form is rewritten", looks
+            )
     reason = f"its forward raised {errors[0]}" if errors else "no input it could accept was found"
     convs = sum(p.ndim == 4 for p in twin.parameters())
     vectors = len({p.numel() for p in twin.parameters() if p.ndim != 4 and p.numel() > 1})
@@ -190,7 +203,7 @@ def _fits_open(witness: Witness, bench: Bench, frame: Proposal) -> bool:
     """Whether the frame agrees while the gate is forced open; without an SRU there is nothing to open."""
     if frame.spec.sru is None:
         return True
-    probe = open_probe(bench.draft, bench.shape)
+    probe = bench.open_probe()
     ours = bench.expects(frame, probe, probe.name, witness.stored)
     return distance(witness.says(probe, probe.name), ours).agrees
 
@@ -214,7 +227,7 @@ def _with_hooks(module: nn.Module, twin: nn.Module, result: Accepted, first: Fir
     x = torch.randn(2, first.channels, *first.sizes[0], dtype=torch.float64)
     if distance(call(private_copy(module, hooks=True), x), call(twin, x)).agrees:
         return result
-    return Refused("a forward hook on it changes its output", looks_like=True)
+    return Refused("a forward hook on it changes its output", looks_like=True, whole=True)
 
 
 def _role_tensors(anatomy: Anatomy) -> set[str]:

@@ -1,8 +1,8 @@
-"""A candidate specification against the user's own module, in float64, probe by probe -> agreement or a distance.
+"""A candidate specification against the user's own module in float64, probe by probe -> agreed or refuted.
 
-A specification is accepted iff the deploy module agrees on every probe: redrawn weights, the stored ones, and
-inputs at and on both sides of the gate's threshold. Then its *rivals*, every specification one axis away, must
-each be refuted on the same probes or be proved equal; otherwise nothing is accepted.
+A specification is accepted iff the deploy module agrees on every probe: redrawn weights, the stored ones,
+and inputs at and on both sides of the gate's threshold. Then its *rivals*, every specification one axis away,
+must each be refuted on the same probes or be proved equal; otherwise nothing is accepted.
 """
 
 from __future__ import annotations
@@ -18,17 +18,19 @@ from scconv_deploy.recognition.edges import edge_probes, tied_logit
 from scconv_deploy.recognition.equality import proved_equal
 from scconv_deploy.recognition.observe import tensors
 from scconv_deploy.recognition.private import call
-from scconv_deploy.recognition.probe import Draft, Probe, Weights
+from scconv_deploy.recognition.probe import Draft, Probe, Weights, open_probe
 from scconv_deploy.recognition.propose import Proposal
 from scconv_deploy.recognition.rivals import rivals
 from scconv_deploy.recognition.variants import describe
 from scconv_deploy.scconv.constants import gamma_weight
 from scconv_deploy.scconv.deploy import DeploySCConv
+from scconv_deploy.scconv.deploy_cru import DeployCRU
 from scconv_deploy.scconv.spec import Comparison, Gate, SCConvSpec
+from scconv_deploy.scconv.style import GraphStyle
 
 REL_TOL = 1e-10
-"""Largest accepted |difference| / max |output| per probe. Float64 rounding of these operators is about 1e-14; the
-smallest effect of a wrong axis on these probes is above 1e-7."""
+"""Largest accepted |difference| / max |output| per probe. Float64 rounding of these operators is about 1e-14;
+every rival must differ by more than this on some probe, or nothing is accepted."""
 CONDITION_TOL = 1e-14
 """Added to REL_TOL per unit of the stored gamma's condition number sum|gamma| / |sum gamma|."""
 
@@ -97,41 +99,59 @@ class Bench:
     draft: Draft
     general: tuple[Probe, ...]
     shape: Shape
-    expected: dict[tuple[SCConvSpec, str], Tensor | None] = field(default_factory=dict)
-    edges: dict[SCConvSpec, tuple[Probe, ...]] = field(default_factory=dict)
+    expected: dict[object, Tensor | None] = field(default_factory=dict)
+    edges: dict[object, tuple[Probe, ...]] = field(default_factory=dict)
+    crus: dict[object, DeployCRU] = field(default_factory=dict)
+    opened: Probe | None = None
     accepted: list[Proposal] = field(default_factory=list)
-    runner_up: dict[SCConvSpec, tuple[str | None, float | None]] = field(default_factory=dict)
+    runner_up: dict[object, tuple[str | None, float | None]] = field(default_factory=dict)
 
     def edge_probes(self, proposal: Proposal) -> tuple[Probe, ...]:
         """The probes at this candidate's own threshold."""
-        if proposal.spec not in self.edges:
+        if proposal.key not in self.edges:
             made = edge_probes(self.draft, proposal.spec, proposal.roles, self.shape)
-            self.edges[proposal.spec] = tuple(made)
-        return self.edges[proposal.spec]
+            self.edges[proposal.key] = tuple(made)
+        return self.edges[proposal.key]
 
     def expects(self, proposal: Proposal, probe: Probe, key: str, stored: Weights) -> Tensor | None:
         """The deploy module's output; None where the specification cannot run on this input."""
         if probe.ours is None:
-            return run_spec(proposal, stored, probe.x)
-        place = (proposal.spec, key)
+            return self._run(proposal, stored, probe.x, {})
+        place = (proposal.key, key)
         if place not in self.expected:
-            self.expected[place] = run_spec(proposal, probe.ours, probe.x)
+            self.expected[place] = self._run(proposal, probe.ours, probe.x, self.crus)
         return self.expected[place]
 
+    def _run(
+        self, proposal: Proposal, weights: Weights, x: Tensor, crus: dict[object, DeployCRU]
+    ) -> Tensor | None:
+        spec = proposal.spec
+        by_role = {role: weights[name] for role, name in proposal.roles.items()}
+        try:
+            with torch.no_grad():
+                if spec.sru is None or spec.cru is None:
+                    alone: Tensor = DeploySCConv(spec, by_role)(x)
+                    return alone
+                # Most candidates differ in the SRU only: keep the CRU's constants, which are the bulk.
+                place = (spec.cru, tuple(id(t) for r, t in by_role.items() if r not in ("gamma", "beta")))
+                if place not in crus:
+                    crus[place] = DeployCRU(spec.cru, by_role, GraphStyle())
+                block = DeploySCConv(SCConvSpec(spec.sru, None), by_role)
+                block.spec, block.cru = spec, crus[place]
+                y: Tensor = block(x)
+        except (RuntimeError, InputError):
+            return None  # these groups do not fit this input
+        return y
 
-def run_spec(proposal: Proposal, weights: Weights, x: Tensor) -> Tensor | None:
-    """The deploy module of a candidate on one input, or None where it refuses (groups against shape)."""
-    try:
-        with torch.no_grad():
-            block = DeploySCConv(proposal.spec, {role: weights[name] for role, name in proposal.roles.items()})
-            y: Tensor = block(x)
-    except (RuntimeError, InputError):
-        return None
-    return y
+    def open_probe(self) -> Probe:
+        """The probe with the gate forced open."""
+        if self.opened is None:
+            self.opened = open_probe(self.draft, self.shape)
+        return self.opened
 
 
 def distance(theirs: Tensor, ours: Tensor | None, slack: float = 0.0) -> Distance:
-    """Compare two outputs; NaN and infinities must stand in the same places (a zero sum of gamma gives them)."""
+    """Compare two outputs; NaN and infinities (a zero sum of gamma) must stand in the same places."""
     if ours is None or theirs.shape != ours.shape:
         return Distance(float("inf"), 0.0, agrees=False)
     a, b = theirs.double(), ours
@@ -170,7 +190,7 @@ def _probes(bench: Bench, proposal: Proposal) -> Iterator[tuple[Probe, str]]:
     for probe in bench.general:
         yield probe, probe.name
     for probe in bench.edge_probes(proposal):
-        yield probe, f"{probe.name} of {hash(proposal.spec)}"
+        yield probe, f"{probe.name} of {hash(proposal.key)}"
 
 
 def _slack(bench: Bench, witness: Witness) -> float:
@@ -183,9 +203,9 @@ def _slack(bench: Bench, witness: Witness) -> float:
 
 
 def runner_up(witness: Witness, bench: Bench, winner: Proposal) -> tuple[str | None, float | None] | str:
-    """The rival that came nearest with the difference that refuted it, or a sentence on an unrefuted rival."""
-    if winner.spec in bench.runner_up:
-        return bench.runner_up[winner.spec]
+    """The nearest rival with the difference that refuted it, or a sentence on an unrefuted one."""
+    if winner.key in bench.runner_up:
+        return bench.runner_up[winner.key]
     best: tuple[str | None, float | None] = (None, None)
     for spec in rivals(winner.spec):
         if proved_equal(spec, winner.spec) or _same_where_it_matters(witness, bench, spec, winner.spec):
@@ -198,10 +218,8 @@ def runner_up(witness: Witness, bench: Bench, winner: Proposal) -> tuple[str | N
             )
         if best[1] is None or verdict.refuting_error < best[1]:
             best = (describe(spec), verdict.refuting_error)
-    bench.runner_up[winner.spec] = best
+    bench.runner_up[winner.key] = best
     return best
-
-
 
 
 def other_comparison(proposal: Proposal) -> Proposal:

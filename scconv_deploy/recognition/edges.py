@@ -2,13 +2,14 @@
 
 With ``s = w * (gamma * xhat + beta)`` and ``L = logit(t)``:
 
-* *both sides*: pick one position p per channel and set ``beta = L/w - gamma*xhat(p) +- delta``: the logit at p is
-  then ``L +- w*delta``. This pins norm, eps, weight and threshold to about ``delta``, even for a hard gate whose
-  output does not show them otherwise. It is done at the input's own scale and at the scale of eps.
+* *both sides*: pick one position p per channel and set ``beta = L/w - gamma*xhat(p) +- delta``: the logit at
+  p is then ``L +- w*delta``. This pins norm, eps, weight and threshold to about ``delta``, even for a hard
+  gate whose output does not show them otherwise. It is done at the input's own scale and at the scale of eps.
 * *tie at L = 0*: gamma_c = 0 gives s = 0 exactly (and sigmoid(s) = 0.5 exactly) whatever the input.
-* *tie at L != 0*: gamma_c = 2**-70 beside one channel of 1 makes the sum exactly 1 and w_c exactly 2**-70; then
-  ``beta_c = s0 * 2**70`` swamps ``gamma_c * xhat`` and gives s = s0 exactly. The source compares the rounded
-  sigmoid, so its copy gets an s0 with ``sigmoid(s0) == t`` in float64; ours compares s itself and gets ``s0 = L``.
+* *tie at L != 0*: gamma_c = 2**-70 beside one channel of 1 makes the sum exactly 1 and w_c exactly 2**-70;
+  then ``beta_c = s0 * 2**70`` swamps ``gamma_c * xhat`` and gives s = s0 exactly. The source compares the
+  rounded sigmoid, so its copy gets an s0 with ``sigmoid(s0) == t`` in float64; ours compares s itself and
+  gets ``s0 = L``.
 * static masks compare the gamma weight: gamma is chosen so that w is t exactly, and t * (1 +- 1e-9).
 """
 
@@ -16,7 +17,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -39,7 +39,7 @@ Shape = tuple[int, int, int, int]
 
 
 def edge_probes(draft: Draft, spec: SCConvSpec, roles: Mapping[str, str], shape: Shape) -> list[Probe]:
-    """All edge probes that can be constructed for ``spec``; empty where its mask is constant or it has no gate."""
+    """All edge probes that can be made for ``spec``; none where its mask is constant or it has no gate."""
     sru = spec.sru
     if sru is None or draft.gamma is None or draft.beta is None:
         return []
@@ -56,7 +56,13 @@ def edge_probes(draft: Draft, spec: SCConvSpec, roles: Mapping[str, str], shape:
 
 
 def _sides(
-    draft: Draft, spec: SCConvSpec, roles: Mapping[str, str], shape: Shape, logit: float, name: str, scale: float
+    draft: Draft,
+    spec: SCConvSpec,
+    roles: Mapping[str, str],
+    shape: Shape,
+    logit: float,
+    name: str,
+    scale: float,
 ) -> Probe:
     sru = spec.sru
     if sru is None or draft.gamma is None or draft.beta is None:
@@ -123,7 +129,7 @@ def _tie(draft: Draft, sru: SRUSpec, shape: Shape, logit: float) -> list[Probe]:
 
 
 def _tied_affine(sru: SRUSpec, logit: float) -> tuple[Tensor, float, float] | None:
-    """Gamma, and the betas that put the source's sigmoid at t and our logit at L; None where no float does."""
+    """Gamma, and the betas for the source's sigmoid at t and our logit at L; None where no float does."""
     source = tied_logit(sru.threshold)
     if source is None:
         return None
@@ -146,7 +152,7 @@ def _first_then(first: float, rest: float, count: int) -> Tensor:
 
 
 def tied_logit(threshold: float) -> float | None:
-    """The middle of the run of float64 ``s`` with ``sigmoid(s) == threshold``; None where no float hits it."""
+    """The middle of the float64 numbers ``s`` with ``sigmoid(s) == threshold``; None where there is none."""
     ladder = _neighbours(math.log(threshold) - math.log1p(-threshold))
     hits = ladder[torch.sigmoid(ladder) == threshold]
     # The vectorised kernel and the one for the last few elements may round differently: both must hit.
@@ -204,7 +210,7 @@ def _gamma_with_weight(sru: SRUSpec, value: float, *, exact: bool) -> Tensor | N
 
 
 def _softmax_with_weight(channels: int, value: float, *, exact: bool) -> Tensor | None:
-    """As above for softmax. Exact only for 1/k, by k equal gammas: other ties depend on the kernel's rounding."""
+    """As above for softmax. Exact only for 1/k, by k equal gammas: others depend on the kernel's rounding."""
     gamma = torch.full((channels,), UNDERFLOW, dtype=torch.float64)
     if not exact:
         gamma[0], gamma[1] = math.log(value), math.log1p(-value)

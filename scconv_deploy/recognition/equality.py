@@ -40,7 +40,11 @@ def normal_form(spec: SCConvSpec) -> SCConvSpec:
 def _sru(s: SRUSpec) -> SRUSpec:
     if s.gamma_weight in _POSITIVE:
         s = replace(s, weight_eps=0.0, weight_clamp=None)  # these weights have no denominator to guard
-    if s.gamma_weight is GammaWeight.ABS_SUM and s.weight_clamp is not None and s.weight_clamp <= s.weight_eps:
+    if (
+        s.gamma_weight is GammaWeight.ABS_SUM
+        and s.weight_clamp is not None
+        and s.weight_clamp <= s.weight_eps
+    ):
         s = replace(s, weight_clamp=None)  # an absolute sum plus eps is never below eps
     if s.gate is Gate.STATIC:
         return _static(s)

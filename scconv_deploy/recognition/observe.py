@@ -1,4 +1,4 @@
-"""One forward of a private copy, watched at the dispatcher -> what it touched, in which order, with which numbers.
+"""One forward of a private copy, watched at the dispatcher -> what it touched, in order, with which numbers.
 
 Attribute names say nothing and attributes may be dead; the operators that really run cannot lie. From them
 come the live tensors, the geometry of every convolution, and hints (group counts, eps, thresholds) that
@@ -95,13 +95,19 @@ class Observation:
         return bool(_COMPARISONS.intersection(self.operators)) and bool(_NORMS.intersection(self.operators))
 
 
-class _Watcher(TorchDispatchMode):
+class _Watcher(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Fills an Observation with every operator that reaches the dispatcher."""
 
-    def __init__(self, names: Mapping[int, str], paddings: Mapping[str, tuple[str, tuple[int, int]]]) -> None:
-        super().__init__()
+    def __init__(
+        self,
+        names: Mapping[int, str],
+        paddings: Mapping[str, tuple[str, tuple[int, int]]],
+        settings: frozenset[str],
+    ) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
         self.names = names
         self.paddings = paddings
+        self.settings = settings
         self.seen = Observation()
 
     def __torch_dispatch__(
@@ -133,8 +139,8 @@ class _Watcher(TorchDispatchMode):
     def _scalars(self, name: str, args: tuple[Any, ...]) -> None:
         for value in _flat(args[1:]):
             if isinstance(value, Tensor):
-                # Other one-element tensors are results (a sum of gamma), not settings.
-                if value.numel() != 1 or not (name in _COMPARISONS or self._name(value)):
+                # Other one-element tensors are results or elements of gamma, not settings.
+                if value.numel() != 1 or not (name in _COMPARISONS or self._name(value) in self.settings):
                     continue
                 number = float(value)
             elif isinstance(value, (int, float)) and not isinstance(value, bool):
@@ -179,7 +185,8 @@ def observe(module: nn.Module, x: Tensor) -> tuple[Observation, Tensor]:
         TypeError: the result is not a single tensor.
         Exception: whatever the module itself raises.
     """
-    watcher = _Watcher(_storages(module), _padding_modes(module))
+    settings = frozenset(name for name, tensor in tensors(module).items() if tensor.numel() == 1)
+    watcher = _Watcher(_storages(module), _padding_modes(module), settings)
     with torch.no_grad(), watcher:
         y: object = module(x)
     if not isinstance(y, Tensor):
@@ -210,7 +217,12 @@ def _padding_modes(module: nn.Module) -> dict[str, tuple[str, tuple[int, int]]]:
     for path, child in module.named_modules(remove_duplicate=False):
         mode = getattr(child, "padding_mode", "zeros")
         padding = getattr(child, "padding", None)
-        if isinstance(mode, str) and mode != "zeros" and isinstance(padding, (tuple, list)) and len(padding) == 2:
+        if (
+            isinstance(mode, str)
+            and mode != "zeros"
+            and isinstance(padding, (tuple, list))
+            and len(padding) == 2
+        ):
             found[f"{path}.weight" if path else "weight"] = (mode, _pair(padding))
     return found
 
@@ -228,5 +240,3 @@ def _flat(values: Iterable[Any]) -> list[Any]:
         else:
             out.append(value)
     return out
-
-

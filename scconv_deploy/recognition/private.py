@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import warnings
 from collections import OrderedDict
 
 import torch
@@ -40,7 +41,9 @@ def private_copy(module: nn.Module, *, hooks: bool = False) -> nn.Module:
                 if value is not None:
                     memo[id(value)] = OrderedDict()
     twin: nn.Module = copy.deepcopy(module, memo)
-    return twin.cpu().double().eval().requires_grad_(False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # copies of scripted modules hold non-leaf parameters
+        return twin.cpu().double().eval()
 
 
 def has_hooks(module: nn.Module) -> bool:
@@ -49,7 +52,7 @@ def has_hooks(module: nn.Module) -> bool:
 
 
 def call(module: nn.Module, x: Tensor) -> Tensor:
-    """``module(x)`` without gradients and on a copy of x, so that in-place forwards do not spoil the probe."""
+    """``module(x)`` without gradients and on a copy of x: in-place forwards must not spoil the probe."""
     with torch.no_grad():
         y = module(x.clone())
     if not isinstance(y, Tensor):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 
 import torch
@@ -56,21 +56,36 @@ class Draft:
     beta: str | None
     seed: int
 
-    def weights(self, label: str, style: GammaStyle, *, biases: bool = True) -> dict[str, Tensor]:
-        """Draw every tensor; the same label, style and seed give the same values on every machine."""
+    drawn: dict[str, dict[str, Tensor]] = field(default_factory=dict)
+
+    def weights(
+        self, label: str, style: GammaStyle, *, biases: bool = True, convs: str = "first"
+    ) -> dict[str, Tensor]:
+        """Gamma and beta drawn anew per label; convolutions per ``convs``, since few draws of those suffice.
+
+        The same label, style and seed give the same values on every machine.
+        """
+        found = dict(self._convolutions(convs, biases=biases))
         source = generator(self.seed, label)
-        drawn = {}
-        for name, shape in self.shapes.items():
-            value = torch.randn(shape, generator=source, dtype=torch.float64)
-            if len(shape) > 1 and name not in (self.gamma, self.beta):
-                drawn[name] = value * (1.5 / math.sqrt(value[0].numel()))
-            elif name not in (self.gamma, self.beta) and not biases:
-                drawn[name] = torch.zeros_like(value)
-            else:
-                drawn[name] = value
         if self.gamma is not None:
-            drawn[self.gamma] = draw_gamma(self.shapes[self.gamma], style, source)
-        return drawn
+            found[self.gamma] = draw_gamma(self.shapes[self.gamma], style, source)
+        if self.beta is not None:
+            found[self.beta] = torch.randn(self.shapes[self.beta], generator=source, dtype=torch.float64)
+        return found
+
+    def _convolutions(self, label: str, *, biases: bool) -> dict[str, Tensor]:
+        key = label if biases else label + " without biases"
+        if key not in self.drawn:
+            source = generator(self.seed, "convolutions:" + label)
+            made = self.drawn.setdefault(key, {})
+            for name, shape in self.shapes.items():
+                if name in (self.gamma, self.beta):
+                    continue
+                value = torch.randn(shape, generator=source, dtype=torch.float64)
+                if len(shape) > 1:
+                    value = value * (1.5 / math.sqrt(value[0].numel()))
+                made[name] = value if len(shape) > 1 or biases else torch.zeros_like(value)
+        return self.drawn[key]
 
     def image(self, label: str, shape: tuple[int, int, int, int]) -> Tensor:
         """A random input with a small offset, so that means matter."""
@@ -99,10 +114,12 @@ def draw_gamma(shape: tuple[int, ...], style: GammaStyle, source: torch.Generato
 
 
 def open_probe(draft: Draft, shape: tuple[int, int, int, int]) -> Probe:
-    """Gate forced open: gamma = 1 and beta around 50 C, so that every logit exceeds 45 for any norm and weight."""
+    """Gate forced open: gamma = 1 and beta around 50 C make every logit exceed 45 for any norm and weight."""
     weights = draft.weights("open", GammaStyle.ONES)
     if draft.beta is not None:
-        ripple = torch.rand(draft.shapes[draft.beta], generator=generator(draft.seed, "beta"), dtype=torch.float64)
+        ripple = torch.rand(
+            draft.shapes[draft.beta], generator=generator(draft.seed, "beta"), dtype=torch.float64
+        )
         weights[draft.beta] = OPEN_LOGIT * shape[1] * (1.0 + 0.2 * ripple)
     return Probe("gate forced open", draft.image("open", shape), weights, weights)
 
@@ -110,22 +127,22 @@ def open_probe(draft: Draft, shape: tuple[int, int, int, int]) -> Probe:
 def general_probes(
     draft: Draft, channels: int, sizes: tuple[tuple[int, int], ...], small: tuple[float, ...]
 ) -> list[Probe]:
-    """Probes that hold for every candidate: redrawn weights, the stored ones, and sums of gamma near an eps."""
+    """Probes for every candidate: redrawn weights, the stored ones, and sums of gamma near an eps."""
     first, second = sizes[0], sizes[-1]
 
-    def probe(name: str, style: GammaStyle, batch: int, size: tuple[int, int]) -> Probe:
-        weights = draft.weights(name, style)
+    def probe(name: str, style: GammaStyle, batch: int, size: tuple[int, int], convs: str) -> Probe:
+        weights = draft.weights(name, style, convs=convs)
         return Probe(name, draft.image(name, (batch, channels, *size)), weights, weights)
 
     found = [
-        probe("negative sum of gamma", GammaStyle.NEGATIVE_SUM, 2, first),
-        probe("positive sum of gamma", GammaStyle.POSITIVE_SUM, 1, second),
+        probe("negative sum of gamma", GammaStyle.NEGATIVE_SUM, 2, first, "first"),
+        probe("positive sum of gamma", GammaStyle.POSITIVE_SUM, 1, second, "second"),
     ]
     stored = draft.image("stored", (2, channels, *first))
     found.append(Probe("stored weights", stored, None, None))
     if draft.gamma is None:
         return found
-    found.append(probe("dominant channel", GammaStyle.DOMINANT, 1, first))
+    found.append(probe("dominant channel", GammaStyle.DOMINANT, 1, first, "first"))
     for bound in dict.fromkeys([*small, 1e-5, 1e-8]):
         weights = draft.weights("small sum", GammaStyle.NEGATIVE_SUM)
         gamma = weights[draft.gamma]

@@ -1,7 +1,8 @@
 """Anatomy and hints -> candidate specifications over all axes, in order of likelihood.
 
-Two steps keep the product of axes small. *Frames* fix what remains visible when the gate is forced open (wiring,
-fuse, unit order, reconstruction, gated tensor); *gatings* then vary norm, gamma weight, gate and threshold.
+Two steps keep the product of axes small. *Frames* fix what remains visible when the gate is forced open
+(wiring, fuse, unit order, reconstruction, gated tensor); *gatings* then vary norm, gamma weight, gate and
+threshold.
 """
 
 from __future__ import annotations
@@ -59,6 +60,11 @@ class Proposal:
 
     spec: SCConvSpec
     roles: Mapping[str, str]
+
+    @property
+    def key(self) -> tuple[SCConvSpec, tuple[tuple[str, str], ...]]:
+        """Hashable identity: two wirings can share a specification and differ in who plays which role."""
+        return self.spec, tuple(sorted(self.roles.items()))
 
 
 def gather_hints(seen: Observation, integers: Iterable[int], floats: Iterable[float], channels: int) -> Hints:
@@ -147,7 +153,10 @@ def wirings(convs: tuple[ConvCall, ...]) -> Iterator[tuple[CRUSpec, dict[str, st
     for found in itertools.permutations(convs) if convs else ():
         up, low, gwc, pwc1, pwc2 = (c.spec for c in found)
         # GWC and PWC1 are added, so exchanging them changes nothing: keep the larger kernel as GWC.
-        weight_of = [(c.kernel[0] * c.kernel[1], c.groups, -convs.index(call)) for c, call in zip((gwc, pwc1), found[2:4], strict=True)]
+        weight_of = [
+            (c.kernel[0] * c.kernel[1], c.groups, -convs.index(call))
+            for c, call in zip((gwc, pwc1), found[2:4], strict=True)
+        ]
         if weight_of[0] < weight_of[1] or up.c_out != gwc.c_in or low.c_out != pwc2.c_in:
             continue
         orders = [Y2Order.PWC2_LOW, Y2Order.LOW_PWC2]
@@ -178,7 +187,16 @@ def _open_srus(anatomy: Anatomy, hints: Hints) -> Iterator[SRUSpec]:
             for (gate, t), shape in itertools.product(states, (Reconstruct.CROSS, Reconstruct.WITHIN)):
                 try:
                     yield SRUSpec(
-                        anatomy.channels, norm, groups, eps, GammaWeight.SUM, gate, Comparison.GT, t, gated, shape
+                        anatomy.channels,
+                        norm,
+                        groups,
+                        eps,
+                        GammaWeight.SUM,
+                        gate,
+                        Comparison.GT,
+                        t,
+                        gated,
+                        shape,
                     )
                 except InputError:
                     continue  # these groups do not divide the channels

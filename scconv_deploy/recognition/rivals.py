@@ -1,4 +1,4 @@
-"""A specification -> every specification that differs from it in one axis (its rivals for the certificate)."""
+"""A specification -> every specification one axis away from it (its rivals for the certificate)."""
 
 from __future__ import annotations
 
@@ -55,7 +55,9 @@ def _sru_rivals(s: SRUSpec) -> Iterator[SRUSpec]:
         yield replace(s, weight_eps=0.0 if s.weight_eps else 1e-5)
         yield replace(s, weight_clamp=None if s.weight_clamp is not None else 1e-5)
     yield replace(s, gated=Gated.NORMALISED if s.gated is Gated.INPUT else Gated.INPUT)
-    yield replace(s, reconstruct=Reconstruct.WITHIN if s.reconstruct is Reconstruct.CROSS else Reconstruct.CROSS)
+    yield replace(
+        s, reconstruct=Reconstruct.WITHIN if s.reconstruct is Reconstruct.CROSS else Reconstruct.CROSS
+    )
     yield replace(s, eps=s.eps * (1.0 + NUDGE) if s.eps else 1e-12)
     yield replace(s, threshold=s.threshold + NUDGE * (1.0 - s.threshold))
     norm = Norm.GROUP_STD if s.norm is Norm.GROUP_NORM else Norm.GROUP_NORM

@@ -35,7 +35,7 @@ def may_be_block(module: nn.Module) -> bool:
     if not has_forward(module) or _is_torch_leaf(module):
         return False
     convs = vectors = 0
-    for parameter in module.parameters():
+    for _, parameter in module.named_parameters(remove_duplicate=False):
         if parameter.ndim >= _CONV_NDIM - 1 and parameter.numel() > max(parameter.shape):
             convs += 1
         elif parameter.ndim >= 2 and parameter.numel() > max(parameter.shape):
@@ -62,7 +62,7 @@ def _is_torch_leaf(module: nn.Module) -> bool:
 
 
 def input_channels(module: nn.Module) -> tuple[int, ...]:
-    """Channel counts worth probing, likeliest first: the vectors' length, then what the convolutions can sum to.
+    """Channel counts worth probing, likeliest first: the vectors' length, then sums of two convolutions.
 
     With alpha = 1/2 a CRU takes twice its squeezes' input channels; any two convolutions may be the squeezes.
     """
@@ -102,7 +102,7 @@ def dissect(seen: Observation, tensors: Mapping[str, Tensor], parameters: set[st
     if len(pair) != 2 or tensors[pair[0]].numel() != tensors[pair[1]].numel():
         name = next((n for n in pair if tensors[n].ndim > 1), pair[0])
         shape = "x".join(str(d) for d in tensors[name].shape)
-        return f"it uses {len(pair)} tensors beside convolutions (such as '{name}', {shape}) where an SRU has two"
+        return f"it uses {len(pair)} tensors beside convolutions (as '{name}', {shape}) where an SRU has two"
     gamma, beta = _gamma_first(pair[0], pair[1], seen)
     return Anatomy(gamma, beta, tensors[gamma].numel(), tuple(seen.convs))
 
@@ -115,7 +115,7 @@ def _gamma_first(first: str, second: str, seen: Observation) -> tuple[str, str]:
 
 
 def attribute_numbers(module: nn.Module) -> tuple[list[int], list[float]]:
-    """Integers and floats kept as plain attributes of the module and its non-torch children: hints by value."""
+    """Integers and floats kept as plain attributes of the module and its parts: hints by value."""
     integers: list[int] = []
     floats: list[float] = []
     for child in module.modules():
@@ -130,5 +130,5 @@ def attribute_numbers(module: nn.Module) -> tuple[list[int], list[float]]:
                 floats.append(value)
             elif isinstance(value, Tensor) and value.numel() == 1 and value.is_floating_point():
                 floats.append(float(value))
-    floats += [float(t) for t in [*module.parameters(), *module.buffers()] if t.numel() == 1]
+    floats += [float(t.detach()) for t in [*module.parameters(), *module.buffers()] if t.numel() == 1]
     return integers, floats

@@ -1,4 +1,4 @@
-"""A certified specification -> its name: a family, or "custom (...)" with what differs from the nearest family."""
+"""A certified specification -> its name: a family, or "custom (...)" with what differs from the nearest."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ def variant_name(spec: SCConvSpec) -> str:
         fuse = "" if spec.cru.fuse == "joint" else "paper, "
         return f"{fuse}CRU only" if not extra else f"custom ({fuse}CRU only, with {', '.join(extra)})"
     name, differences = min(
-        ((name, _differences(spec, family)) for name, family in FAMILIES.items()), key=lambda item: len(item[1])
+        ((name, _differences(spec, family)) for name, family in FAMILIES.items()),
+        key=lambda item: len(item[1]),
     )
     if not differences:
         return f"{name}{units}"
@@ -34,8 +35,8 @@ def describe(spec: SCConvSpec) -> str:
         guard = f"+{s.weight_eps:g}" if s.weight_eps else ""
         guard += f" clamped at {s.weight_clamp:g}" if s.weight_clamp is not None else ""
         parts.append(
-            f"SRU[{s.norm}({s.groups}, eps={s.eps:.6g}), weight {s.gamma_weight}{guard}, {s.gate} gate {sign} "
-            f"{s.threshold:.6g}, gated {s.gated}, {s.reconstruct}]"
+            f"SRU[{s.norm}({s.groups}, eps={s.eps:.6g}), weight {s.gamma_weight}{guard}, {s.gate} gate "
+            f"{sign} {s.threshold:.6g}, gated {s.gated}, {s.reconstruct}]"
         )
     if spec.cru:
         c = spec.cru

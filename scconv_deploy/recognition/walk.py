@@ -1,7 +1,7 @@
 """A module tree -> every certified block and every look-alike that was left as it is, with the reason.
 
-Top down: the outermost module that *is* an SRU, a CRU or both becomes one block. Where such a container does not
-certify, its parts are tried alone. Wrappers (Sequential of one, DataParallel, a compiled module) are entered.
+Top down: the outermost module that *is* an SRU, a CRU or both becomes one block. Where such a container does
+not certify, its parts are tried alone. Wrappers (Sequential of one, DataParallel, compiled) are entered.
 """
 
 from __future__ import annotations
@@ -13,12 +13,13 @@ from dataclasses import dataclass, field
 import torch
 from torch import nn
 
-from scconv_deploy.artifacts import LeftAsIs, Recognition, RecognisedBlock
+from scconv_deploy.artifacts import LeftAsIs, RecognisedBlock, Recognition
 from scconv_deploy.recognition.attempt import Accepted, Benches, Refused, attempt
 from scconv_deploy.recognition.structure import may_be_block
 from scconv_deploy.recognition.variants import variant_name
 
-# Names never decide what a module is. They only make sure that a module *called* SCConv is not passed over in silence.
+# Names never decide what a module is: they only keep a module *called* SCConv from being passed over in
+# silence.
 _CALLED_SCCONV = re.compile(r"^_?(sc_?conv|sru|cru)(?![a-z])|^_?(ScConv|SCConv|SRU|CRU)", re.IGNORECASE)
 
 
@@ -55,7 +56,9 @@ def _visit(walk: _Walk, path: str, module: nn.Module, *, scripted: bool) -> None
     result = _attempt(walk, module)
     if isinstance(result, Accepted):
         if scripted:
-            reason = "it lies inside a scripted module, whose parts cannot be replaced; script only after export"
+            reason = (
+                "it lies inside a scripted module, whose parts cannot be replaced; script only after export"
+            )
             walk.left.append(LeftAsIs(path, reason))
         else:
             walk.blocks.append(_block(path, result))
@@ -67,7 +70,9 @@ def _visit(walk: _Walk, path: str, module: nn.Module, *, scripted: bool) -> None
     _report(walk, path, module, result, blocks, left)
 
 
-def _report(walk: _Walk, path: str, module: nn.Module, result: Refused | None, blocks: int, left: int) -> None:
+def _report(
+    walk: _Walk, path: str, module: nn.Module, result: Refused | None, blocks: int, left: int
+) -> None:
     """Name the module if it looks like SCConv and nothing inside it explains it better."""
     inside = walk.blocks[blocks:]
     if len(walk.left) > left or any(b.spec.sru and b.spec.cru for b in inside):
@@ -102,7 +107,9 @@ def _children(module: nn.Module) -> list[tuple[str, nn.Module]]:
 
 def _only_part(module: nn.Module) -> tuple[str, nn.Module] | None:
     """The one child that holds all tensors of the module, if there is such a child."""
-    if any(True for _ in module.parameters(recurse=False)) or any(True for _ in module.buffers(recurse=False)):
+    if any(True for _ in module.parameters(recurse=False)) or any(
+        True for _ in module.buffers(recurse=False)
+    ):
         return None
     holding = [(n, c) for n, c in _children(module) if any(True for _ in c.parameters())]
     return holding[0] if len(holding) == 1 else None

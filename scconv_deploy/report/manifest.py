@@ -14,6 +14,9 @@ from scconv_deploy.artifacts import Json
 from scconv_deploy.errors import InputError
 from scconv_deploy.report.to_json import number
 
+UNBOUNDED = 2**31 - 1
+"""A maximum that stands for "no upper bound" (an axis that ONNX leaves free)."""
+
 
 @dataclass(frozen=True, slots=True)
 class Section:
@@ -98,7 +101,8 @@ def profile_text(tensor: Section) -> str | None:
     low, best, high = (_extents(tensor.items(key)) for key in ("minimum", "optimum", "maximum"))
     if not low or not high or low == high:
         return None
-    return f"{low} to {high}" + (f", best at {best}" if best else "")
+    unbounded = " (N has no upper bound)" if "N" in high else ""
+    return f"{low} to {high}{unbounded}" + (f", best at {best}" if best else "")
 
 
 def plural(count: int, noun: str) -> str:
@@ -113,4 +117,4 @@ def join_names(names: Sequence[str], at_most: int = 4) -> str:
 
 
 def _extents(axes: Sequence[Json]) -> str:
-    return "x".join(str(axis) for axis in axes)
+    return "x".join("N" if axis == UNBOUNDED else str(axis) for axis in axes)

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import zipfile
+import zlib
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -22,7 +24,9 @@ from scconv_deploy.runtime.backends import open_runner
 
 SCHEMA = 1
 VERIFY_LEVELS = ("hash", "golden", "none")
-GOLDEN_ATOL = 1e-4
+REQUIRED = {"artifact": str, "runtime": str, "files": dict, "inputs": list, "outputs": list}
+"""What a manifest must hold for its bundle to run."""
+GOLDEN_ATOL = 1e-6
 GOLDEN_RTOL = 1e-3
 """Golden samples must agree within atol + rtol * (largest magnitude of the reference output)."""
 
@@ -56,10 +60,11 @@ class Engine:
         Raises:
             InputError: wrong names, dtypes, ranks or sizes, said before the backend sees them; or closed.
         """
-        if self._runner is None:
+        runner = self._runner  # another thread may close the engine between the test and the call
+        if runner is None:
             raise InputError(f"this engine ({self.path}) is closed")
         self._check(inputs)
-        return self._runner.run(inputs)
+        return runner.run(inputs)
 
     def __call__(self, *args: np.ndarray) -> np.ndarray | tuple[np.ndarray, ...]:
         """Positional arrays in; one array, or a tuple in the manifest's order, out."""
@@ -151,6 +156,11 @@ def read_manifest(path: Path) -> dict[str, Any]:
         raise InputError(f"{file} is damaged: {error}") from error
     if version != SCHEMA:
         raise InputError(f"{path} has manifest schema {version}; this version reads schema {SCHEMA}")
+    for key, kind in REQUIRED.items():
+        if not isinstance(manifest.get(key), kind):
+            raise InputError(f"{file} is damaged: it has no usable '{key}'")
+    if Path(manifest["artifact"]).name != manifest["artifact"]:
+        raise InputError(f"{file} is damaged: its artifact '{manifest['artifact']}' is not in the bundle")
     return dict(manifest)
 
 
@@ -160,6 +170,8 @@ def check_hashes(path: Path, manifest: Mapping[str, Any]) -> None:
     Raises:
         InputError: a file is missing or differs.
     """
+    if manifest["artifact"] not in manifest["files"]:
+        raise InputError(f"{path}: the manifest does not list its own artifact; the bundle is incomplete")
     for name, entry in manifest["files"].items():
         file = path / name
         if Path(name).name != name or not file.is_file():
@@ -172,24 +184,39 @@ def check_hashes(path: Path, manifest: Mapping[str, Any]) -> None:
 
 def read_golden(path: Path) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
     """The bundle's golden inputs and reference outputs by tensor name."""
-    with np.load(path / "samples.npz", allow_pickle=False) as data:
-        inputs = {k.removeprefix("inputs."): data[k] for k in data.files if k.startswith("inputs.")}
-        outputs = {k.removeprefix("outputs."): data[k] for k in data.files if k.startswith("outputs.")}
+    try:
+        with np.load(path / "samples.npz", allow_pickle=False) as data:
+            arrays = {key: data[key] for key in data.files}
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise InputError(f"{path} has no readable samples.npz: {error}") from error
+    inputs = {k.removeprefix("inputs."): a for k, a in arrays.items() if k.startswith("inputs.")}
+    outputs = {k.removeprefix("outputs."): a for k, a in arrays.items() if k.startswith("outputs.")}
     return inputs, outputs
 
 
 def _check_golden(engine: Engine) -> None:
     inputs, outputs = read_golden(engine.path)
+    if set(outputs) != set(engine.output_names):
+        raise InputError(
+            f"{engine.path}: the golden samples hold outputs {', '.join(outputs) or 'none'}, the engine "
+            f"gives {', '.join(engine.output_names)}; it is not served"
+        )
     got = engine.run(inputs)
     for name, want in outputs.items():
-        wide = np.abs(got[name].astype(np.float64) - want.astype(np.float64))
-        limit = GOLDEN_ATOL + GOLDEN_RTOL * float(np.abs(want).max(initial=0.0))
-        # `not <=` also refuses NaN.
-        if got[name].shape != want.shape or not float(wide.max(initial=0.0)) <= limit:
+        if not _agrees(got[name], want):
             raise InputError(
                 f"{engine.path}: output '{name}' differs from the bundle's golden samples on this machine; "
                 "it is not served"
             )
+
+
+def _agrees(got: np.ndarray, want: np.ndarray) -> bool:
+    if got.shape != want.shape:
+        return False
+    wide = want.astype(np.float64)
+    limit = GOLDEN_ATOL + GOLDEN_RTOL * float(np.abs(wide).max(initial=0.0))
+    # A NaN anywhere makes this comparison false.
+    return float(np.abs(got.astype(np.float64) - wide).max(initial=0.0)) <= limit
 
 
 def _parse_input(entry: Mapping[str, Any]) -> _Input:

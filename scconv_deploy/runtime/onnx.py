@@ -70,8 +70,11 @@ class OnnxRunner:
                 f"the model takes inputs {', '.join(self.input_names)}; "
                 f"given were {', '.join(inputs) or 'none'}"
             )
+        session = self._session  # another thread may close the runner meanwhile
+        if session is None:
+            raise InputError("this runner is closed")
         try:
-            values = self._session.run(None, dict(inputs))
+            values = session.run(None, dict(inputs))
         except Exception as error:
             raise InputError(f"ONNX Runtime refused the inputs: {str(error).splitlines()[0]}") from error
         return dict(zip(self.output_names, values, strict=True))

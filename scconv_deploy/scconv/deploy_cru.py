@@ -78,27 +78,21 @@ class DeployCRU(nn.Module):
         y2: Tensor = self.y2(low)
         if not self.merged_y2 and self.spec.y2_order is not Y2Order.PWC2_ONLY:
             y2 = torch.cat([y2, low] if self.spec.y2_order is Y2Order.PWC2_LOW else [low, y2], dim=1)
-        if self.spec.fuse is Fuse.JOINT and self.style.concat_fuse:
-            return self._concat_fuse(y1, y2)
-        p1, p2 = self._fuse_weights(pool(y1), pool(y2))
+        p1, p2 = self._fuse_weights(y1, y2)
         if self.post_scale is None or self.post_shift is None:
             return y1 * p1 + y2 * p2
         return y1 * (p1 * self.post_scale) + y2 * (p2 * self.post_scale) + self.post_shift
 
-    def _fuse_weights(self, q1: Tensor, q2: Tensor) -> tuple[Tensor, Tensor]:
+    def _fuse_weights(self, y1: Tensor, y2: Tensor) -> tuple[Tensor, Tensor]:
         if self.spec.fuse is Fuse.PAIR:
+            q1, q2 = pool(y1), pool(y2)
             return torch.sigmoid(q1 - q2), torch.sigmoid(q2 - q1)
-        p = torch.softmax(torch.cat([q1, q2], dim=1), dim=1)
+        if self.style.concat_fuse:
+            pooled = torch.cat([y1, y2], dim=1).mean(dim=(2, 3))
+            p = torch.softmax(pooled, dim=1)[:, :, None, None]
+        else:
+            p = torch.softmax(torch.cat([pool(y1), pool(y2)], dim=1), dim=1)
         return p[:, : self.spec.c_out], p[:, self.spec.c_out :]
-
-    def _concat_fuse(self, y1: Tensor, y2: Tensor) -> Tensor:
-        y = torch.cat([y1, y2], dim=1)
-        p = torch.softmax(pool(y), dim=1)
-        if self.post_scale is not None:
-            p = p * torch.cat([self.post_scale, self.post_scale])
-        y = y * p
-        out = y[:, : self.spec.c_out] + y[:, self.spec.c_out :]
-        return out if self.post_shift is None else out + self.post_shift
 
 
 def pool(y: Tensor) -> Tensor:

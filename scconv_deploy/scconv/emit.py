@@ -7,7 +7,8 @@ the two (teacher-forced, against the user's own module).
 
 Operators used, with the opset that defines the version: Add, Mul, Sub, Max, Div, Sqrt, Sigmoid, Cast (13);
 Greater, GreaterOrEqual (13, 16); Reshape (14); InstanceNormalization (6); ReduceMean, ReduceSum, Split (18,
-13, 18); Conv (11); Concat, Softmax (13); Where (16); Shape, Slice. Opset 18 and later are all valid.
+13, 18); Conv (11); Concat, Softmax, Unsqueeze (13); Where (16); Shape, Slice. Opset 18 and
+later are all valid.
 InstanceNormalization over ``(N, groups, -1)`` is GroupNormalization without its opset-21 form, which
 ONNX Runtime has no CPU kernel for.
 """
@@ -26,6 +27,10 @@ from scconv_deploy.scconv.spec import ConvSpec, CRUSpec, Fuse, Order, SCConvSpec
 from scconv_deploy.scconv.style import GraphStyle
 from scconv_deploy.scconv.writer import Size, Writer
 
+EMITTED_FROM = 18
+"""First opset of the operators written here (ReduceMean takes its axes as an input from 18 on); for an older
+opset blocks are traced through PyTorch."""
+
 
 def can_emit(spec: SCConvSpec) -> bool:
     """Whether every convolution pads with zeros; other modes are traced through PyTorch instead."""
@@ -43,6 +48,7 @@ def emit_block(
     path: str,
     shape: Sequence[Size],
     dtype: int,
+    call: int = 0,
 ) -> tuple[list[onnx.NodeProto], list[onnx.TensorProto]]:
     """Write one block.
 
@@ -53,11 +59,12 @@ def emit_block(
         path: module path that node names begin with.
         shape: of ``x``; a number where it is known, else a symbol.
         dtype: ONNX element type of ``x`` and of the constants.
+        call: number that is different for every block written into one graph; a module may be called twice.
 
     Returns:
         Nodes in topological order, and the small constants they need beside the block's own.
     """
-    writer = Writer(path, dtype)
+    writer = Writer(path, dtype, call)
     named = dict(zip(plan.constants, constants, strict=True))
     spec, style = plan.spec, plan.style
     if spec.sru is None:
@@ -117,42 +124,46 @@ def _emit_cru(
     y1 = w.op("Add", (wide, _conv(w, "pwc1", spec.pwc1, named, up)))
     merged = style.merged_y2 and can_merge_y2(spec)
     y2 = _conv(w, "y2", ConvSpec(spec.pwc2.c_in, spec.c_out) if merged else spec.pwc2, named, low)
+    parts = (y2,)
     if not merged and spec.y2_order is not Y2Order.PWC2_ONLY:
-        y2 = w.op("Concat", (y2, low) if spec.y2_order is Y2Order.PWC2_LOW else (low, y2), axis=1)
-    return _fuse(w, spec, style, named, (y1, y2), out)
-
-
-def _fuse(
-    w: Writer,
-    spec: CRUSpec,
-    style: GraphStyle,
-    named: Mapping[str, str],
-    pieces: tuple[str, str],
-    out: str | None,
-) -> str:
-    """Pool, softmax, weighted sum; with the scale and shift of a folded BatchNorm."""
-    scale, shift = named.get("cru.post_scale"), named.get("cru.post_shift")
+        parts = (y2, low) if spec.y2_order is Y2Order.PWC2_LOW else (low, y2)
+        y2 = w.op("Concat", parts, axis=1)
     if spec.fuse is Fuse.JOINT and style.concat_fuse:
-        y = w.op("Concat", pieces, axis=1)
-        p = w.op("Softmax", (_pool(w, y),), axis=1)
-        if scale is not None:
-            p = w.op("Mul", (p, w.op("Concat", (scale, scale), axis=0)))
-        terms = w.split(w.op("Mul", (y, p)), (spec.c_out, spec.c_out))
+        weights = _concat_weights(w, spec, named, (y1, *parts))
     else:
-        first, second = _weights(w, spec, (_pool(w, pieces[0]), _pool(w, pieces[1])))
-        if scale is not None:
-            first, second = w.op("Mul", (first, scale)), w.op("Mul", (second, scale))
-        terms = (w.op("Mul", (pieces[0], first)), w.op("Mul", (pieces[1], second)))
+        weights = _weights(w, spec, named, (y1, y2))
+    terms = (w.op("Mul", (y1, weights[0])), w.op("Mul", (y2, weights[1])))
+    shift = named.get("cru.post_shift")
     if shift is None:
         return w.op("Add", terms, out=out)
     return w.op("Add", (w.op("Add", terms), shift), out=out)
 
 
-def _weights(w: Writer, spec: CRUSpec, pooled: tuple[str, str]) -> tuple[str, str]:
+def _weights(w: Writer, spec: CRUSpec, named: Mapping[str, str], y: tuple[str, str]) -> tuple[str, str]:
+    """Pool Y1 and Y2 apart; only their (N, C, 1, 1) means are concatenated."""
+    pooled = (_pool(w, y[0]), _pool(w, y[1]))
     if spec.fuse is Fuse.PAIR:
         forth, back = w.op("Sub", pooled), w.op("Sub", pooled[::-1])
-        return w.op("Sigmoid", (forth,)), w.op("Sigmoid", (back,))
-    p = w.op("Softmax", (w.op("Concat", pooled, axis=1),), axis=1)
+        first, second = w.op("Sigmoid", (forth,)), w.op("Sigmoid", (back,))
+    else:
+        p = w.op("Softmax", (w.op("Concat", pooled, axis=1),), axis=1)
+        first, second = w.split(p, (spec.c_out, spec.c_out))
+    scale = named.get("cru.post_scale")
+    if scale is None:
+        return first, second
+    return w.op("Mul", (first, scale)), w.op("Mul", (second, scale))
+
+
+def _concat_weights(
+    w: Writer, spec: CRUSpec, named: Mapping[str, str], parts: Sequence[str]
+) -> tuple[str, str]:
+    """Pool one Concat of all parts of Y1 and Y2 (one kernel in TensorRT); Y itself stays in pieces."""
+    axes = w.constant(np.array([2, 3], np.int64))
+    pooled = w.op("ReduceMean", (w.op("Concat", parts, axis=1), axes), keepdims=0)
+    p = w.op("Unsqueeze", (w.op("Softmax", (pooled,), axis=1), axes))
+    scale = named.get("cru.post_scale")
+    if scale is not None:
+        p = w.op("Mul", (p, w.op("Concat", (scale, scale), axis=0)))
     return w.split(p, (spec.c_out, spec.c_out))
 
 

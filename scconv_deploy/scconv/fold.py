@@ -5,7 +5,10 @@
 
 Which BatchNorm follows which producer is found by running the model once: tensors are followed by identity,
 and a pair is folded only if the producer ran once and the BatchNorm was its output's only consumer. So no
-symbolic tracing is needed and any Python control flow is allowed.
+symbolic tracing is needed and any Python control flow is allowed. Refused, because the pair would not be
+what it looks like: subclasses (a weight-standardising Conv, a BatchNorm with its own activation), weights
+that a hook or parametrisation recomputes, hooks of the user's on either module, and parameters that are
+read by more than the module's own call.
 """
 
 from __future__ import annotations
@@ -24,7 +27,7 @@ from scconv_deploy.scconv.deploy import DeploySCConv
 
 FOLDABLE = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 METADATA = frozenset({"__get__", "size", "dim", "numel", "stride"})
-"""Calls that read a tensor's shape, not its values."""
+"""Calls that read a tensor's shape, not its values, unless they return a tensor (``x.T``, ``x.data``)."""
 NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
 
@@ -39,15 +42,29 @@ def fold_batch_norms(model: nn.Module, example: Sequence[torch.Tensor]) -> tuple
     paths = {id(module): path for path, module in model.named_modules()}
     folded: list[tuple[str, str]] = []
     for path, norm in list(model.named_modules()):
-        if not isinstance(norm, NORMS) or norm.training or norm.running_mean is None:
+        if not _is_plain(norm, NORMS) or norm.training or norm.running_mean is None:
             continue
         producer = flow.only_producer(norm)
-        if producer is None or not _fold(producer, norm):
+        if producer is None or not _is_plain(producer, (*FOLDABLE, DeploySCConv)):
+            continue
+        if (
+            not flow.owns_its_tensors(norm)
+            or not flow.owns_its_tensors(producer)
+            or not _fold(producer, norm)
+        ):
             continue
         parent, _, name = path.rpartition(".")
         setattr(model.get_submodule(parent), name, nn.Identity())
         folded.append((paths[id(producer)], path))
     return tuple(folded)
+
+
+def _is_plain(module: nn.Module, kinds: tuple[type[nn.Module], ...]) -> bool:
+    """Exactly one of these classes, computing with its own stored weights and nothing attached to it."""
+    if type(module) not in kinds or torch.nn.utils.parametrize.is_parametrized(module):
+        return False
+    attached = (*module._forward_hooks.values(), *module._forward_pre_hooks.values())
+    return not attached and "forward" not in vars(module)
 
 
 @dataclass
@@ -60,6 +77,8 @@ class _Flow:
     calls: Counter[int] = field(default_factory=Counter)
     norm_input: dict[int, int] = field(default_factory=dict)
     returned: set[int] = field(default_factory=set)
+    watched: set[int] = field(default_factory=set)
+    """Tensors whose reads are counted: outputs of producers, and all parameters and buffers."""
 
     def only_producer(self, norm: nn.Module) -> nn.Module | None:
         """The producer whose output ``norm`` alone reads, if both ran exactly once."""
@@ -69,6 +88,13 @@ class _Flow:
             return None
         once = self.calls[id(norm)] == 1 and self.calls[id(producer)] == 1
         return producer if once and self.reads[tensor] == 1 else None
+
+    def owns_its_tensors(self, module: nn.Module) -> bool:
+        """Whether nobody but the module's single call reads its tensors: they are about to change."""
+        if isinstance(module, DeploySCConv):
+            return True  # our own constants, made for this block
+        tensors = [*module.parameters(recurse=False), *module.buffers(recurse=False)]
+        return all(self.reads[id(t)] <= 1 for t in tensors)
 
 
 class _CountReads(TorchFunctionMode):
@@ -85,21 +111,23 @@ class _CountReads(TorchFunctionMode):
         args: tuple[Any, ...] = (),
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
-        if getattr(func, "__name__", "") not in METADATA:
+        result = func(*args, **(kwargs or {}))
+        if getattr(func, "__name__", "") not in METADATA or isinstance(result, torch.Tensor):
             for leaf in tree_leaves((args, kwargs or {})):
-                if isinstance(leaf, torch.Tensor) and id(leaf) in self.flow.made_by:
+                if isinstance(leaf, torch.Tensor) and id(leaf) in self.flow.watched:
                     self.flow.reads[id(leaf)] += 1
-        return func(*args, **(kwargs or {}))
+        return result
 
 
 def _watch(model: nn.Module, example: Sequence[torch.Tensor]) -> _Flow:
-    flow = _Flow()
+    flow = _Flow(watched={id(t) for t in [*model.parameters(), *model.buffers()]})
 
     def made(module: nn.Module, _inputs: Any, output: Any) -> None:
         flow.calls[id(module)] += 1
         if isinstance(output, torch.Tensor):
             flow.kept.append(output)
             flow.made_by[id(output)] = module
+            flow.watched.add(id(output))
 
     def read(module: nn.Module, inputs: tuple[Any, ...]) -> None:
         flow.calls[id(module)] += 1

@@ -16,7 +16,8 @@ class GraphStyle:
     ``where_mask``: gate by ``Where`` (TensorRT fuses it) instead of Cast/Max/Sub arithmetic (ONNX Runtime on
     CPU runs ``Where`` at a fraction of memory speed).
     ``merged_y2``: ``Y2`` as one 1x1 convolution with the identity stacked under PWC2, instead of a Concat.
-    ``concat_fuse``: join Y1 and Y2 before pooling and softmax, instead of pooling the pieces.
+    ``concat_fuse``: pool the concatenated Y1 and Y2, instead of concatenating their pooled means; the
+    weighted sum works on the pieces either way.
     ``linear_as_conv``: write a final Linear as 1x1 convolution (TensorRT-RTX has no FP32 GEMM on SM75).
     """
 

@@ -18,18 +18,21 @@ class Writer:
     Args:
         path: module path; node names become ``<path>/<operator>_<n>``, as in the rest of the graph.
         dtype: ONNX element type of the activations.
+        call: number of this block's expansion in the graph: a module that is called twice is written twice
+            under one path, and its values must still have different names.
     """
 
-    def __init__(self, path: str, dtype: int, parent: Writer | None = None) -> None:
+    def __init__(self, path: str, dtype: int, call: int = 0, parent: Writer | None = None) -> None:
         self.path = path
         self.dtype = dtype
+        self.call = call
         self.nodes: list[onnx.NodeProto] = [] if parent is None else parent.nodes
         self.tensors: dict[str, onnx.TensorProto] = {} if parent is None else parent.tensors
         self._root: str = path if parent is None else parent._root
 
     def inside(self, child: str) -> Writer:
         """A pen for a submodule, writing into the same lists."""
-        return Writer(f"{self.path}.{child}" if self.path else child, self.dtype, self)
+        return Writer(f"{self.path}.{child}" if self.path else child, self.dtype, self.call, self)
 
     def op(self, kind: str, inputs: Sequence[str], out: str | None = None, **attributes: Any) -> str:
         """Write one single-output operator of the standard domain; returns its output's name."""
@@ -64,7 +67,7 @@ class Writer:
         return name
 
     def _value(self, kind: str) -> str:
-        return f"{self.path or 'model'}/{kind}_{len(self.nodes)}_out"
+        return f"{self.path or 'model'}/{kind}_{self.call}_{len(self.nodes)}_out"
 
     def _node(
         self, kind: str, inputs: Sequence[str], outputs: list[str], attributes: dict[str, Any]

@@ -7,7 +7,9 @@ Every other kind is recognised by content and refused in one sentence.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +36,7 @@ def run(source: str | Path | nn.Module, config: ExportConfig) -> SourceModel:
     """
     if isinstance(source, nn.Module):
         name = type(source).__qualname__
-        return SourceModel(source, f"{name} object", "module in memory", None, name, ())
+        return _in_float32(SourceModel(source, f"{name} object", "module in memory", None, name, ()))
     path = Path(source)
     kind = kind_of(path)
     if kind is Kind.TORCH_ZIP or kind is Kind.TORCH_LEGACY:
@@ -46,7 +48,21 @@ def run(source: str | Path | nn.Module, config: ExportConfig) -> SourceModel:
             f"{path} is a{'n' if kind.value[0] in 'aeiouAEIOU' else ''} {kind}; this version exports PyTorch "
             "checkpoints and safetensors, give the checkpoint the model was trained into"
         )
-    return _from_content(path, content, kind, config)
+    return _in_float32(_from_content(path, content, kind, config))
+
+
+def _in_float32(model: SourceModel) -> SourceModel:
+    """This version builds fp32: floating weights of another width are converted, and that is said."""
+    tensors = [*model.module.parameters(), *model.module.buffers()]
+    other = sorted({str(t.dtype) for t in tensors if t.is_floating_point()} - {"torch.float32"})
+    if not other:
+        return model
+    note = (
+        f"the weights are stored as {', '.join(d.removeprefix('torch.') for d in other)}; they were "
+        "converted to float32, in which the artifact was built and verified"
+    )
+    # A module in memory is the user's: it is never changed.
+    return replace(model, module=copy.deepcopy(model.module).float(), notes=(*model.notes, note))
 
 
 def _from_content(path: Path, content: Any, kind: Kind, config: ExportConfig) -> SourceModel:
@@ -83,7 +99,8 @@ def _from_content(path: Path, content: Any, kind: Kind, config: ExportConfig) ->
 
 def _own_checkpoint(path: Path, content: Mapping[str, Any], digest: str) -> SourceModel:
     try:
-        name, settings, state = content["architecture"], dict(content["settings"]), content["state_dict"]
+        name, settings = content["architecture"], dict(content["settings"])
+        state = dict(content["state_dict"])
         specs = tuple(
             TensorSpec(str(i["name"]), str(i["dtype"]), tuple(i["shape"])) for i in content.get("inputs", ())
         )

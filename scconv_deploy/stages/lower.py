@@ -13,7 +13,8 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
-from scconv_deploy.artifacts import LoweredModel, RecognisedBlock, Recognition, SourceModel
+from scconv_deploy.artifacts import LoweredModel, RecognisedBlock, Recognition, SourceModel, TensorSpec
+from scconv_deploy.inputs import run_once
 from scconv_deploy.scconv.deploy import DeploySCConv
 from scconv_deploy.scconv.fold import fold_batch_norms
 from scconv_deploy.scconv.style import GraphStyle
@@ -24,6 +25,7 @@ def run(
     recognition: Recognition,
     style: GraphStyle,
     example: Sequence[torch.Tensor],
+    inputs: Sequence[TensorSpec],
 ) -> LoweredModel:
     """Copy, replace, fold.
 
@@ -32,8 +34,13 @@ def run(
         recognition: certified blocks with the names of their tensors.
         style: exact graph forms the target runs best.
         example: one small input per argument; the copy runs on it once to see which BatchNorm follows what.
+        inputs: the arguments' names, for the message where the model refuses ``example``.
+
+    Raises:
+        InputError: the user's own module does not run on ``example``.
     """
     reference = copy.deepcopy(source.module).eval()
+    run_once(reference, example, inputs)
     lowered = copy.deepcopy(reference)
     notes: list[str] = []
     made: dict[int, DeploySCConv] = {}

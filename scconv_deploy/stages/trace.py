@@ -27,8 +27,8 @@ from scconv_deploy.config import ExportConfig
 from scconv_deploy.errors import InputError
 from scconv_deploy.graph.expand import expand_blocks
 from scconv_deploy.graph.names import rename_nodes, strip_metadata
-from scconv_deploy.inputs import UNBOUNDED, example_tensors
-from scconv_deploy.scconv.emit import can_emit
+from scconv_deploy.inputs import UNBOUNDED, example_tensors, reason, run_once
+from scconv_deploy.scconv.emit import EMITTED_FROM, can_emit
 from scconv_deploy.scconv.operator import with_block_operators
 
 
@@ -39,10 +39,12 @@ def run(lowered: LoweredModel, inputs: tuple[TensorSpec, ...], config: ExportCon
         InputError: the model does not run on, or cannot be traced with, these inputs.
     """
     example = example_tensors(inputs, config.seed, tracing_shapes(inputs))
-    results = _run_once(lowered.module, example, inputs)
+    results = run_once(lowered.module, example, inputs)
     output_names = _output_names(results)
     # A deep copy would double the weights' memory; the swap shares them and leaves the deploy modules alone.
-    traceable = with_block_operators(shallow_copy(lowered.module), can_emit)
+    traceable = shallow_copy(lowered.module)
+    if config.opset >= EMITTED_FROM:
+        traceable = with_block_operators(traceable, can_emit)
     model = _to_onnx(traceable, example, inputs, output_names, config.opset)
     expand_blocks(model)
     rename_nodes(model)
@@ -116,17 +118,6 @@ def shallow_copy(module: nn.Module) -> nn.Module:
     return copy.deepcopy(module, memo)
 
 
-def _run_once(module: nn.Module, example: Sequence[torch.Tensor], inputs: Sequence[TensorSpec]) -> object:
-    try:
-        with torch.no_grad():
-            return module(*example)
-    except Exception as error:
-        given = ", ".join(f"{s.name} {tuple(t.shape)}" for s, t in zip(inputs, example, strict=True))
-        raise InputError(
-            f"the model does not run on inputs of this shape ({given}): {_reason(error)}"
-        ) from error
-
-
 def _to_onnx(
     module: nn.Module,
     example: tuple[torch.Tensor, ...],
@@ -148,7 +139,7 @@ def _to_onnx(
                 verbose=False,
             )
         except Exception as error:
-            raise InputError(f"the model cannot be traced: {_reason(error.__cause__ or error)}") from error
+            raise InputError(f"the model cannot be traced: {reason(error.__cause__ or error)}") from error
     if program is None:
         raise InputError("the model cannot be traced: torch.onnx returned nothing")
     model = cast(onnx.ModelProto, program.model_proto)
@@ -213,9 +204,3 @@ def _output_specs(model: onnx.ModelProto) -> tuple[TensorSpec, ...]:
         dtype = str(onnx.helper.tensor_dtype_to_np_dtype(kind.elem_type))
         specs.append(TensorSpec(value.name, dtype, tuple(shape)))
     return tuple(specs)
-
-
-def _reason(error: BaseException) -> str:
-    """The first telling line of a torch error."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return f"{type(error).__name__}: {lines[0][:400]}" if lines else type(error).__name__

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import TypeVar
+from dataclasses import replace
 
 import numpy as np
+import onnx
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
 from scconv_deploy.artifacts import (
     BuiltArtifact,
@@ -19,22 +21,20 @@ from scconv_deploy.artifacts import (
     GoldenSamples,
     LoweredModel,
     ParityReport,
-    PieceCheck,
     Tolerance,
     TracedGraph,
 )
 from scconv_deploy.contracts import Progress, Runner
-from scconv_deploy.errors import InputError
+from scconv_deploy.errors import InputError, VerificationError
 from scconv_deploy.metrics import judge
 from scconv_deploy.parity.cases import Case, make_cases
-from scconv_deploy.parity.piecewise import check_pieces
+from scconv_deploy.parity.piecewise import PieceChecks, check_pieces
 from scconv_deploy.parity.reference import Reference
 from scconv_deploy.parity.verdict import decide
 from scconv_deploy.runtime.backends import open_runner
 from scconv_deploy.runtime.onnx import OnnxRunner, version
 from scconv_deploy.tolerances import END_TO_END_FP32
 
-T = TypeVar("T")
 GOLDEN_BATCH = 4
 """Samples that travel with the bundle."""
 
@@ -50,7 +50,12 @@ def run(
     seed: int,
     progress: Progress,
 ) -> tuple[ParityReport, GoldenSamples]:
-    """Compare; returns the report and the golden samples of the first case."""
+    """Compare; returns the report and the golden samples of the first case.
+
+    Raises:
+        VerificationError: the artifact cannot be opened or run where PyTorch runs. A difference is no
+            exception here: it is the report's verdict.
+    """
     names = [o.name for o in graph.outputs]
     reference = Reference(lowered.reference, graph.inputs, names)
     notes = list(graph.notes)
@@ -59,7 +64,7 @@ def run(
     golden = golden_samples(reference, cases)
 
     progress.update("comparing piece by piece")
-    pieces, piece_notes = _pieces(graph, lowered, reference, truth, cases)
+    pieces = _pieces(_executed(built, graph), lowered, reference, truth, cases)
     with _runner(built, graph) as runner:
         compared = _compare_all(runner, reference, truth, cases, progress)
     report = decide(
@@ -71,15 +76,21 @@ def run(
         pieces=pieces,
         has_other_gates=bool(lowered.recognition.left_as_is),
         artifact_executed=built.not_executed is None,
-        notes=[*notes, *piece_notes, *([built.not_executed] if built.not_executed else [])],
+        notes=[*notes, *pieces.notes, *([built.not_executed] if built.not_executed else [])],
     )
     return report, golden
 
 
 def run_golden(built: BuiltArtifact, graph: TracedGraph, golden: GoldenSamples) -> ParityReport:
-    """Compare with the outputs the user's module gave at export time; needs no PyTorch model."""
+    """Compare with the outputs the user's module gave at export time; needs no PyTorch model.
+
+    Raises:
+        VerificationError: the artifact cannot be opened, or names other outputs than the samples.
+    """
     with _runner(built, graph) as runner:
         got = runner.run(golden.inputs)
+    # Also refuses golden samples whose outputs were taken out: comparing nothing would pass.
+    _same_names(golden.outputs, got)
     found = [
         judge("golden samples", name, want, got[name], END_TO_END_FP32)
         for name, want in golden.outputs.items()
@@ -90,11 +101,22 @@ def run_golden(built: BuiltArtifact, graph: TracedGraph, golden: GoldenSamples) 
         comparisons=found,
         against_float64=(),
         reference_against_float64=(),
-        pieces=(),
+        pieces=PieceChecks(),
         has_other_gates=False,
         artifact_executed=built.not_executed is None,
         notes=[built.not_executed] if built.not_executed else [],
     )
+
+
+def _executed(built: BuiltArtifact, graph: TracedGraph) -> TracedGraph:
+    """The graph to cut: what the file really holds where the artifact is ONNX itself, else what it was
+    built from. A proof of a graph that was not written proves nothing about the file."""
+    if built.runtime != "onnxruntime" or built.not_executed is not None:
+        return graph
+    try:
+        return replace(graph, model=onnx.load(built.primary))
+    except (OSError, DecodeError) as error:
+        raise VerificationError(f"{built.primary.name} cannot be read back: {error}") from error
 
 
 def golden_samples(reference: Reference, cases: Sequence[Case]) -> GoldenSamples:
@@ -106,13 +128,28 @@ def golden_samples(reference: Reference, cases: Sequence[Case]) -> GoldenSamples
 def compare(
     runner: Runner, reference: Reference, case: Case, tolerance: Tolerance
 ) -> tuple[list[Comparison], dict[str, np.ndarray], dict[str, np.ndarray]]:
-    """Run one case on both sides; every output is judged."""
+    """Run one case on both sides; every output is judged.
+
+    Raises:
+        VerificationError: the artifact refuses the case, or names other outputs.
+    """
     want = reference.run(case.inputs)
-    got = runner.run(case.inputs)
+    try:
+        got = runner.run(case.inputs)
+    except InputError as error:
+        raise VerificationError(
+            f"the artifact does not run on {case.name}, which the PyTorch model takes: {error}"
+        ) from error
+    _same_names(want, got)
+    return [judge(case.name, name, want[name], got[name], tolerance) for name in want], want, got
+
+
+def _same_names(want: Mapping[str, np.ndarray], got: Mapping[str, np.ndarray]) -> None:
     missing = set(want) ^ set(got)
     if missing:
-        raise InputError(f"the artifact and the model name different outputs: {', '.join(sorted(missing))}")
-    return [judge(case.name, name, want[name], got[name], tolerance) for name in want], want, got
+        raise VerificationError(
+            f"the artifact and the model name different outputs: {', '.join(sorted(missing))}"
+        )
 
 
 def _compare_all(
@@ -140,9 +177,9 @@ def _pieces(
     reference: Reference,
     truth: Reference | None,
     cases: Sequence[Case],
-) -> tuple[tuple[PieceCheck, ...], tuple[str, ...]]:
+) -> PieceChecks:
     if not graph.block_paths:
-        return (), ()
+        return PieceChecks()
     return check_pieces(graph, lowered, reference, truth, _piece_batches(reference, cases, PIECE_BATCH))
 
 
@@ -181,9 +218,12 @@ def _truth(
 
 
 def _runner(built: BuiltArtifact, graph: TracedGraph) -> AbstractContextManager[Runner]:
-    if built.not_executed is not None:
-        return OnnxRunner(graph.model.SerializeToString())
-    return open_runner(built.runtime, built.primary)
+    try:
+        if built.not_executed is not None:
+            return OnnxRunner(graph.model.SerializeToString())
+        return open_runner(built.runtime, built.primary)
+    except InputError as error:
+        raise VerificationError(f"{built.primary.name} was built but cannot be opened: {error}") from error
 
 
 def _subject(built: BuiltArtifact) -> str:

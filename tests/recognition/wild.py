@@ -13,7 +13,9 @@ from torch import Tensor, nn
 class ChannelGroupNormalizer(nn.Module):
     """Group-std norm: unbiased std, eps outside the root, groups cut from the flat vector."""
 
-    def __init__(self, num: int, parts: int = 16, tiny: float = 1e-10, scale: str = "gamma", shift: str = "beta"):
+    def __init__(
+        self, num: int, parts: int = 16, tiny: float = 1e-10, scale: str = "gamma", shift: str = "beta"
+    ):
         super().__init__()
         self.parts = parts
         self.tiny = tiny
@@ -95,7 +97,10 @@ class ThresholdParameterUnit(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         r = torch.sigmoid(self.g(x) * (self.g.weight / self.g.weight.sum())[:, None, None])
-        return mix(torch.where(r > self.cut, torch.ones_like(r), r) * x, torch.where(r > self.cut, torch.zeros_like(r), r) * x)
+        return mix(
+            torch.where(r > self.cut, torch.ones_like(r), r) * x,
+            torch.where(r > self.cut, torch.zeros_like(r), r) * x,
+        )
 
 
 class ComplementUnit(nn.Module):
@@ -179,6 +184,18 @@ class TwoBranch(nn.Module):
         return left + right
 
 
+class LowFirst(TwoBranch):
+    """The lower branch is computed first; both squeezes have the same shape."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        b = self.c1(x[:, self.n1 :])
+        a = self.c2(x[:, : self.n1])
+        y = torch.cat([self.c4(a) + self.c3(a), self.c5(b), b], 1)
+        y = y.mean((2, 3), keepdim=True).softmax(1) * y
+        left, right = y.chunk(2, 1)
+        return right + left
+
+
 class Both(nn.Module):
     """Two units one after the other, with optional things between that make it something else."""
 
@@ -204,7 +221,10 @@ class FlatEverything(nn.Module):
         self.p1 = nn.Parameter(torch.zeros(c))
         self.p0 = nn.Parameter(torch.ones(c))
         self.k = nn.ParameterList(
-            [nn.Parameter(torch.randn(*s) * 0.2) for s in ((q, h, 1, 1), (q, h, 1, 1), (c, q // 2, 3, 3), (c, q, 1, 1), (c - q, q, 1, 1))]
+            [
+                nn.Parameter(torch.randn(*s) * 0.2)
+                for s in ((q, h, 1, 1), (q, h, 1, 1), (c, q // 2, 3, 3), (c, q, 1, 1), (c - q, q, 1, 1))
+            ]
         )
         self.offset = nn.Parameter(torch.randn(c))
 
@@ -244,7 +264,9 @@ class PerSampleThreshold(SoftUnit):
         normed = self.layer1(inp)
         r = torch.sigmoid(normed * (self.layer1.weight / self.layer1.weight.sum()).view(1, -1, 1, 1))
         t = r.mean((1, 2, 3), keepdim=True)
-        return mix(torch.where(r > t, torch.ones_like(r), r) * inp, torch.where(r > t, torch.zeros_like(r), r) * inp)
+        return mix(
+            torch.where(r > t, torch.ones_like(r), r) * inp, torch.where(r > t, torch.zeros_like(r), r) * inp
+        )
 
 
 class MaxPooled(TwoBranch):
@@ -308,7 +330,7 @@ class OneDimensional(nn.Module):
         self.gn = nn.GroupNorm(4, ch)
 
     def forward(self, x: Tensor) -> Tensor:
-        b, c, n = x.shape
+        assert x.ndim == 3
         r = torch.sigmoid(self.gn(x) * (self.gn.weight / self.gn.weight.sum()).view(1, -1, 1))
         return mix((r >= 0.5) * x, (r < 0.5) * x)
 
@@ -318,7 +340,9 @@ class SCConv(nn.Module):
 
     def __init__(self, ch: int = 16):
         super().__init__()
-        self.k2 = nn.Sequential(nn.AvgPool2d(2), nn.Conv2d(ch, ch, 3, padding=1, bias=False), nn.BatchNorm2d(ch))
+        self.k2 = nn.Sequential(
+            nn.AvgPool2d(2), nn.Conv2d(ch, ch, 3, padding=1, bias=False), nn.BatchNorm2d(ch)
+        )
         self.k3 = nn.Sequential(nn.Conv2d(ch, ch, 3, padding=1, bias=False), nn.BatchNorm2d(ch))
         self.k4 = nn.Sequential(nn.Conv2d(ch, ch, 3, padding=1, bias=False), nn.BatchNorm2d(ch))
 
@@ -345,3 +369,29 @@ class SRU(nn.Module):
             c = gate * c + (1 - gate) * z[:, t]
             out.append(torch.sigmoid(r[:, t]) * c)
         return torch.stack(out, 1)
+
+
+class OddUnit(nn.Module):
+    """Odd channels: the halves overlap in the middle channel."""
+
+    def __init__(self, ch: int):
+        super().__init__()
+        self.gn = nn.GroupNorm(3, ch)
+
+    def forward(self, x: Tensor) -> Tensor:
+        r = torch.sigmoid(self.gn(x) * (self.gn.weight / self.gn.weight.sum()).view(1, -1, 1, 1))
+        return (r > 0.5) * x + ((r <= 0.5) * x).flip(1)
+
+
+class Scaled(nn.Module):
+    """The inner module's layers, its output scaled and shifted; the inner module is called as a function."""
+
+    def __init__(self, inner: SoftUnit, by: float, plus: float = 0.0):
+        super().__init__()
+        self.layer1 = inner.layer1
+        self.thr = inner.thr
+        self.by, self.plus = by, plus
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = SoftUnit.forward(self, x)  # type: ignore[arg-type]
+        return out * self.by + self.plus

@@ -72,6 +72,14 @@ def test_an_array_that_is_not_contiguous_is_read_in_its_own_order(machine: Machi
         np.testing.assert_array_equal(runner.run({"x": x})["z"], 2 * x)
 
 
+def test_an_empty_batch_still_has_an_address(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        machine.engine, "get_tensor_profile_shape", lambda name, profile: [(0, 3), (2, 3), (4, 3)]
+    )
+    with TensorRTRunner(machine.plan) as runner:
+        assert runner.run({"x": np.zeros((0, 3), np.float32)})["z"].shape == (0, 3)
+
+
 @pytest.mark.parametrize(
     ("inputs", "words"),
     [

@@ -71,6 +71,17 @@ def test_a_wrong_attribute_comes_back_with_its_node_and_the_parsers_words() -> N
     assert "\n" not in str(caught.value)
 
 
+def test_where_a_node_is_to_blame_only_nodes_are_named() -> None:
+    """A text input also fails on import, with a failed assertion of the parser's own source and no node."""
+    nodes = [helper.make_node("StringNormalizer", ["x"], ["z"], name="text/StringNormalizer_0")]
+    text = model(nodes, (2,), (2,))
+    for value in (*text.graph.input, *text.graph.output):
+        value.type.tensor_type.elem_type = onnx.TensorProto.STRING
+    with pytest.raises(BuildError, match="'text/StringNormalizer_0'") as caught:
+        build_plan(rtx_platform(), text.SerializeToString(), BuildRequest((), ADA), SILENCE)
+    assert "Assertion" not in str(caught.value)
+
+
 def test_bytes_that_are_no_model_are_our_error() -> None:
     with pytest.raises(BuildError, match=r"cannot import the graph: .*Failed to parse"):
         build_plan(rtx_platform(), b"no model", BuildRequest(STATIC, ADA), SILENCE)
@@ -104,7 +115,7 @@ def test_too_small_a_workspace_is_our_error(op: str, asked: str) -> None:
     inputs = (TensorSpec("x", "float32", ("N", 64, 64, 64), low, best, high),)
     data = _hungry(op).SerializeToString()
     assert build_plan(rtx_platform(), data, BuildRequest(inputs, ADA, 4096), SILENCE).data
-    with pytest.raises(BuildError, match=rf"within a workspace of 1 MiB{asked}; give a larger workspace"):
+    with pytest.raises(BuildError, match=rf"within a workspace of 1 MiB{asked}; give a larger --workspace"):
         build_plan(rtx_platform(), data, BuildRequest(inputs, ADA, 1), SILENCE)
 
 

@@ -5,10 +5,12 @@ from typing import cast
 
 import numpy as np
 import pytest
-from onnx import helper
+from onnx import TensorProto, helper
 
 from exporters.trt import capability
 from exporters.trt.build import build_plan
+from exporters.trt.layers import read_kernels
+from exporters.trt.report import precision_built, report
 from exporters.trt.settings import BuildRequest
 from scconv_deploy.artifacts import TensorSpec
 from scconv_deploy.config import Precision
@@ -93,6 +95,48 @@ def test_tensorrt_builds_only_for_the_gpu_that_is_here() -> None:
 def test_the_table_names_what_the_installed_version_has() -> None:
     members = rtx().ComputeCapability.__members__
     assert {capability.member(c) for c in capability.AVAILABLE} == set(members) - {"NONE", "CURRENT"}
+
+
+def _typed_conv(precision: Precision) -> bytes:
+    """One convolution in the precision's own types; INT8 and FP8 as Q/DQ around it."""
+    types = {Precision.FP16: TensorProto.FLOAT16, Precision.BF16: TensorProto.BFLOAT16}
+    kind = types.get(precision, TensorProto.FLOAT)
+    quantised = {Precision.INT8: TensorProto.INT8, Precision.FP8: TensorProto.FLOAT8E4M3FN}.get(precision)
+    weights = [helper.make_tensor("w", kind, [32, 32, 1, 1], np.full(1024, 0.1))]
+    nodes = []
+    operands = {"x": "x", "w": "w"}
+    if quantised is not None:
+        weights.append(helper.make_tensor("s", TensorProto.FLOAT, [], [0.1]))
+        weights.append(helper.make_tensor("o", quantised, [], b"\0", raw=True))
+        for name in "xw":
+            nodes.append(helper.make_node("QuantizeLinear", [name, "s", "o"], [f"{name}q"]))
+            nodes.append(helper.make_node("DequantizeLinear", [f"{name}q", "s", "o"], [f"{name}d"]))
+        operands = {"x": "xd", "w": "wd"}
+    nodes.append(helper.make_node("Conv", [operands["x"], operands["w"]], ["z"], name="a/Conv_0"))
+    shape = [2, 32, 8, 8]
+    ends = [helper.make_tensor_value_info(n, kind, shape) for n in "xz"]
+    graph = helper.make_graph(nodes, "typed", ends[:1], ends[1:], weights)
+    opsets = [helper.make_opsetid("", 22)]
+    return bytes(helper.make_model(graph, opset_imports=opsets, ir_version=10).SerializeToString())
+
+
+@pytest.mark.parametrize("precision", list(Precision))
+def test_what_the_table_allows_is_built_all_in_one_plan_and_in_that_precision(precision: Precision) -> None:
+    platform = rtx_platform()
+    allowed = capability.choose((), precision, platform.module)
+    plan = build_plan(platform, _typed_conv(precision), BuildRequest((), allowed), SILENCE)
+    assert precision_built(report(read_kernels(plan.layers or ""), ()).types) == precision.value
+
+
+@pytest.mark.parametrize(
+    ("precision", "refused"),
+    [(Precision.BF16, "sm_75"), (Precision.FP8, "sm_75"), (Precision.FP8, "sm_80"), (Precision.FP8, "sm_86")],
+)
+def test_what_the_table_refuses_the_builder_refuses_too(precision: Precision, refused: str) -> None:
+    """A builder that has learnt it makes the table out of date."""
+    assert refused in capability.REFUSED[precision]
+    with pytest.raises(BuildError, match="refused the graph"):
+        build_plan(rtx_platform(), _typed_conv(precision), BuildRequest((), (refused,)), SILENCE)
 
 
 def _product() -> bytes:

@@ -1,0 +1,44 @@
+# One command each; `make help` lists them. Every target uses the project's own .venv.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help venv demo test check bench clean
+
+help: ## List these commands
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+venv: $(STAMP) ## Create .venv with everything that developing needs (again only when its inputs change)
+
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "error: $(PYTHON) is too old; Python 3.11 or newer is needed: make PYTHON=python3.11" >&2; exit 2; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "installing into $(VENV) (minutes the first time)"
+	@PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install --quiet -c constraints.txt -e ".[dev]"
+	@touch $@
+
+demo: $(STAMP) ## Export the trained digits model to ONNX and TensorRT, verify it and time it
+	@$(BIN)/python samples/demo.py
+
+test: $(STAMP) ## Run the tests
+	@$(BIN)/python -m pytest
+
+check: $(STAMP) ## Format, lint, types and layers
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+bench: $(STAMP) ## Time the digits model as PyTorch, naive ONNX and our bundle (JSON in out/)
+	@mkdir -p out
+	@$(BIN)/scconv-export samples/digits/model.pt --target onnx --calib samples/digits/test_images.npz \
+	  -o out/bench-digits --force --quiet
+	@$(BIN)/scconv-bench samples/digits/model.pt out/bench-digits --batch 1,32 --json > out/bench-digits.json
+	@$(BIN)/python -m json.tool out/bench-digits.json
+
+clean: ## Remove .venv, caches and out/
+	@rm -rf $(VENV) out build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache *.egg-info
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

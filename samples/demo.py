@@ -1,0 +1,89 @@
+"""The whole product in one go: the trained digits models -> verified bundles -> one table of speed.
+
+Run it with ``make demo``. Each step prints the command that does the same, ready to paste. Takes about a
+minute on two cores; what it writes is in ``out/demo``, and running it again replaces that.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+from pathlib import Path
+
+from rich.console import Console
+
+import scconv_deploy
+from scconv_deploy.artifacts import Timing
+from scconv_deploy.cli import run
+from scconv_deploy.config import BenchConfig
+from scconv_deploy.errors import EXIT_CAPABILITY_MISSING, EXIT_OK
+from scconv_deploy.report.summary import show_timings
+from scconv_deploy.report.terminal import Terminal, console
+
+ROOT = Path(__file__).resolve().parents[1]
+DIGITS = "samples/digits"
+SAMPLES = f"{DIGITS}/test_images.npz"
+OUT = "out/demo"
+DURATION_S = 1.0
+
+
+def step(title: str, command: str, *arguments: str) -> int:
+    """Say what happens and how to repeat it, then do it; returns the exit code."""
+    print(f"\n--- {title}\n$ scconv-{command} {shlex.join(arguments)}", flush=True)
+    return run(command, arguments)
+
+
+def export(title: str, model: str, target: str, *more: str) -> tuple[Path, int]:
+    """Export with the real test images as samples; returns the bundle's folder and the exit code."""
+    folder = Path(f"{OUT}/{Path(model).stem}-{target}")
+    arguments = (model, "--target", target, "-o", str(folder), "--calib", SAMPLES, "--force", *more)
+    return folder, step(title, "export", *arguments)
+
+
+def time_against_pytorch(folder: Path) -> tuple[Timing, ...]:
+    """The user's module in PyTorch, torch's own ONNX export of it, and our bundle, interleaved."""
+    model = f"{DIGITS}/model.pt"
+    print(f"\n--- How fast is it?\n$ scconv-bench {model} {folder} --duration {DURATION_S}", flush=True)
+    with Terminal() as listener:
+        return scconv_deploy.benchmark(
+            model, folder, config=BenchConfig(duration_s=DURATION_S), listener=listener
+        )
+
+
+def main() -> int:
+    """Run every step; the exit code is the first one that is not a missing optional library."""
+    os.chdir(ROOT)  # so that the printed commands can be pasted in the project's folder
+    onnx, onnx_code = export("A trained SCConv network, to ONNX", f"{DIGITS}/model.pt", "onnx")
+    trt, trt_code = export("The same network, to TensorRT", f"{DIGITS}/model.pt", "trt")
+    pickled, pickled_code = export(
+        "A whole pickled module: its code runs only because --trust names it",
+        f"{DIGITS}/pickled.pt",
+        "onnx",
+        "--trust",
+        "digits_net",
+        "--input-shape",
+        "1x1x8x8",
+    )
+    if onnx_code != EXIT_OK:
+        return onnx_code
+    verify_code = step("Is the bundle still what it was?", "verify", str(onnx))
+    timings = time_against_pytorch(onnx)
+    out = console(sys.stdout)
+    print("\n--- Result: milliseconds per image, one thread; ratio below 1 is faster than PyTorch")
+    show_timings(out, timings)
+    for folder, code in ((onnx, onnx_code), (trt, trt_code), (pickled, pickled_code)):
+        _show_bundle(out, folder, code)
+    return next((c for c in (trt_code, pickled_code, verify_code) if c not in _FINE), EXIT_OK)
+
+
+_FINE = (EXIT_OK, EXIT_CAPABILITY_MISSING)
+
+
+def _show_bundle(out: Console, folder: Path, code: int) -> None:
+    state = str(folder) if code == EXIT_OK else f"{folder}: not built here, the reason is above (exit {code})"
+    out.print(state, soft_wrap=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

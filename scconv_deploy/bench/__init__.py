@@ -1,0 +1,1 @@
+"""Measuring: subjects -> open backends -> interleaved rounds of timed calls -> medians, tails and ratios."""
