@@ -17,7 +17,7 @@ $(STAMP): pyproject.toml constraints.txt
 	  { echo "error: $(PYTHON) is too old; Python 3.11 or newer is needed: make PYTHON=python3.11" >&2; exit 2; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "installing into $(VENV) (minutes the first time)"
-	@PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install --quiet -c constraints.txt -e ".[dev]"
+	@PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install -qq -c constraints.txt -e ".[dev]"
 	@touch $@
 
 demo: $(STAMP) ## Export the trained digits model to ONNX and TensorRT, verify it and time it
@@ -32,12 +32,9 @@ check: $(STAMP) ## Format, lint, types and layers
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 
-bench: $(STAMP) ## Time the digits model as PyTorch, naive ONNX and our bundle (JSON in out/)
-	@mkdir -p out
-	@$(BIN)/scconv-export samples/digits/model.pt --target onnx --calib samples/digits/test_images.npz \
-	  -o out/bench-digits --force --quiet
-	@$(BIN)/scconv-bench samples/digits/model.pt out/bench-digits --batch 1,32 --json > out/bench-digits.json
-	@$(BIN)/python -m json.tool out/bench-digits.json
+bench: $(STAMP) ## Measure export time and latency (under 10 minutes; JSON in tests/bench/results/)
+	@$(BIN)/python -m tests.bench.export_time
+	@$(BIN)/python -m tests.bench.latency
 
 clean: ## Remove .venv, caches and out/
 	@rm -rf $(VENV) out build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache *.egg-info

@@ -61,7 +61,7 @@ class TensorRTExporter:
         concat_fuse  merged_y2 = False  merged_y2 = True
         ===========  =================  ================
         False        270, 281.8         270, 283.2
-        True         241, 292.5         254, 304.6
+        True         221, 260.6         234, 283.2
         ===========  =================  ================
 
         ``where_mask`` changes neither number, for all three gates (the gate is one kernel in both forms);

@@ -6,6 +6,7 @@
 | the rest fails | fail, or the rest has no gates of its own | FAIL, naming the first piece |
 | the rest fails, and has gates (uncertified or uncut blocks) | pass | PASS |
 | all pass | pass | PASS |
+| all pass | fail, but the artifact agrees with float64 truth everywhere: PyTorch flipped a gate | PASS |
 | all pass and cover the graph | fail, and the user's own module is as far from float64 truth | AMBIGUOUS |
 | all pass | fail otherwise | FAIL |
 | none could be cut | pass / fail | PASS / FAIL |
@@ -52,6 +53,14 @@ def decide(
     elif any(not c.metrics.finite for c in failed):
         verdict, bad = Verdict.FAIL, next(c for c in failed if not c.metrics.finite)
         sentence = f"{bad.case}: {bad.sentence}"
+    elif failed and against_float64 and all(c.verdict is Verdict.PASS for c in against_float64):
+        # On the digits sample PyTorch's own fp32 sigmoid flips one gate in 450 images; the artifact does not.
+        verdict = Verdict.PASS
+        worst = max(c.metrics.max_abs for c in against_float64)
+        sentence = (
+            f"agrees with the model's float64 result on {len(against_float64)} comparisons, largest "
+            f"difference {worst:.2g}; the PyTorch model's own float32 is what differs ({_worst(failed)})"
+        )
     elif failed and pieces.complete and _itself_as_far(against_float64, reference_against_float64):
         verdict = Verdict.AMBIGUOUS
         sentence = (

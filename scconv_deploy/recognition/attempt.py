@@ -20,7 +20,7 @@ from scconv_deploy.recognition.certify import (
     runner_up,
 )
 from scconv_deploy.recognition.observe import Observation, observe, tensors
-from scconv_deploy.recognition.private import call, has_hooks, private_copy
+from scconv_deploy.recognition.private import ForwardError, call, has_hooks, private_copy
 from scconv_deploy.recognition.probe import SIZES, Draft, general_probes
 from scconv_deploy.recognition.propose import Hints, Proposal, frames, gather_hints, gatings
 from scconv_deploy.recognition.structure import (
@@ -32,6 +32,8 @@ from scconv_deploy.recognition.structure import (
 )
 from scconv_deploy.recognition.variants import describe
 
+HEAD = 64
+"""Likeliest candidates of a frame, tried as soon as the frame fits the open gate."""
 MAX_CANDIDATES = 3000
 """Candidates tried per module before it is left as it is (about a millisecond each)."""
 
@@ -68,8 +70,9 @@ class Benches:
         calls = tuple((c.weight, c.bias, c.spec) for c in anatomy.convs)
         key = (tuple(shapes.items()), anatomy.gamma, anatomy.beta, calls, first.sizes, first.channels, hints)
         if key not in self.by_pattern:
-            draft = Draft(shapes, anatomy.gamma, anatomy.beta, self.seed)
-            general = general_probes(draft, first.channels, first.sizes, hints.small)
+            sums = tuple(dict.fromkeys([*hints.small, 1e-5, 1e-8]))
+            draft = Draft(shapes, anatomy.gamma, anatomy.beta, self.seed, sums)
+            general = general_probes(draft, first.channels, first.sizes)
             shape = (2, first.channels, *first.sizes[0])
             self.by_pattern[key] = Bench(draft, tuple(general), shape)
         return self.by_pattern[key]
@@ -108,8 +111,8 @@ def attempt(module: nn.Module, benches: Benches) -> Accepted | Refused:
     try:
         result = _certify(twin, found, first, benches)
         return _with_hooks(module, twin, result, first) if isinstance(result, Accepted) else result
-    except Exception as error:  # noqa: BLE001 - user code may raise anything
-        return Refused(f"its forward raised {_one_line(error)} on a probe", looks_like=looks)
+    except ForwardError as error:
+        return Refused(f"its forward raised {_one_line(error.__cause__)} on a probe", looks_like=looks)
 
 
 def _first_run(twin: nn.Module) -> FirstRun | Refused:
@@ -140,8 +143,8 @@ def _second_size(
     for size in sizes:
         try:
             call(twin, torch.randn(1, channels, *size, dtype=torch.float64))
-        except Exception:  # noqa: BLE001 - some sizes are refused (flat groups); the next may do
-            continue
+        except ForwardError:
+            continue  # some sizes are refused (flat groups); the next may do
         return size
     return None
 
@@ -192,11 +195,16 @@ def _certify(twin: nn.Module, anatomy: Anatomy, first: FirstRun, benches: Benche
 def _candidates(witness: Witness, bench: Bench, anatomy: Anatomy, hints: Hints) -> Iterator[Proposal]:
     """What was accepted for this pattern before; then all gatings of every frame that fits the open gate."""
     yield from bench.accepted
-    for orders in frames(anatomy, hints):
-        # An open gate can make the SRU the identity; both unit orders then fit and are taken in turn.
-        fitting = [gatings(f, hints) for f in orders if _fits_open(witness, bench, f)]
-        for turn in itertools.zip_longest(*fitting):
-            yield from (proposal for proposal in turn if proposal is not None)
+    pending = []
+    for frame in frames(anatomy, hints):
+        if _fits_open(witness, bench, frame):
+            rest = gatings(frame, hints)
+            yield from itertools.islice(rest, HEAD)
+            pending.append(rest)
+    # Several frames can look alike while the gate is open (the SRU is then the identity, or one half is empty):
+    # after the likeliest of each, their remaining candidates are taken in turn.
+    for turn in itertools.zip_longest(*pending):
+        yield from (proposal for proposal in turn if proposal is not None)
 
 
 def _fits_open(witness: Witness, bench: Bench, frame: Proposal) -> bool:
@@ -211,7 +219,8 @@ def _fits_open(witness: Witness, bench: Bench, frame: Proposal) -> bool:
 def _accept(witness: Witness, bench: Bench, proposal: Proposal, verdict: Judgement) -> Accepted | Refused:
     rival = runner_up(witness, bench, proposal)
     if isinstance(rival, str):
-        return Refused(rival, looks_like=True)
+        whole = proposal.spec.sru is not None and proposal.spec.cru is not None
+        return Refused(rival, looks_like=True, whole=whole)
     if proposal not in bench.accepted:
         bench.accepted.append(proposal)
     return Accepted(
@@ -271,6 +280,6 @@ def _changed(before: Mapping[str, Tensor], after: Mapping[str, Tensor]) -> str |
     return None
 
 
-def _one_line(error: Exception) -> str:
+def _one_line(error: BaseException | None) -> str:
     text = " ".join(str(error).split())
     return f"{type(error).__name__}: {text[:160]}" if text else type(error).__name__

@@ -21,7 +21,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from scconv_deploy.recognition.probe import Draft, GammaStyle, Probe, Weights, generator
+from scconv_deploy.recognition.probe import Draft, GammaStyle, Probe, Weights, generator, with_sum
 from scconv_deploy.scconv.constants import gamma_weight, gate_logit
 from scconv_deploy.scconv.deploy import DeploySCConv
 from scconv_deploy.scconv.deploy_sru import normalise
@@ -52,6 +52,12 @@ def edge_probes(draft: Draft, spec: SCConvSpec, roles: Mapping[str, str], shape:
         _sides(draft, spec, roles, shape, logit, "edge, both sides", 1.0),
         _sides(draft, spec, roles, shape, logit, "edge at the scale of eps", eps_scale(sru) or 1e-6),
     ]
+    if logit != 0.0 and sru.gamma_weight in (GammaWeight.SUM, GammaWeight.ABS_SUM):
+        # A hard gate away from s = 0 shows the size of w only at its edge.
+        for bound in draft.sums:
+            for total in (-0.5 * bound, 2.0 * bound):
+                name = f"edge at a sum of gamma of {total:.1e}"
+                found.append(_sides(draft, spec, roles, shape, logit, name, 1.0, total))
     return found + _tie(draft, sru, shape, logit)
 
 
@@ -63,23 +69,39 @@ def _sides(
     logit: float,
     name: str,
     scale: float,
+    total: float | None = None,
 ) -> Probe:
     sru = spec.sru
     if sru is None or draft.gamma is None or draft.beta is None:
         raise ValueError("an edge probe needs an SRU")
-    weights = draft.weights(name, GammaStyle.NEGATIVE_SUM, biases=scale == 1.0)
+    style = GammaStyle.POSITIVE_SUM if total is not None and total > 0.0 else GammaStyle.NEGATIVE_SUM
+    weights = draft.weights(name, style, biases=scale == 1.0)
     x = draft.image(name, shape) * scale
-    xhat = normalise(sru_input(spec, roles, weights, x), sru, *_unit_affine(sru))[0].flatten(1)
-    at = torch.randint(0, xhat.shape[1], (sru.channels, 1), generator=generator(draft.seed, "p:" + name))
+    image = normalise(sru_input(spec, roles, weights, x), sru, *_unit_affine(sru))[0]
+    seen = _seen_positions(spec, image.shape[1], image.shape[2])
+    xhat = image.flatten(1)
+    pick = torch.randint(0, len(seen), (sru.channels, 1), generator=generator(draft.seed, "p:" + name))
+    at = seen[pick]
+    if total is not None:
+        weights[draft.gamma] = with_sum(weights[draft.gamma], total)
     gamma = weights[draft.gamma].reshape(-1)
     w = gamma_weight(gamma, sru)
     # sigmoid merges a band of logits into t: half an ulp of t divided by its slope t (1 - t).
     band = 2.0**-50 / (sru.threshold * (1.0 - sru.threshold)) / w.abs()
-    delta = DELTA * gamma.abs() + band
+    delta = DELTA * gamma.abs() + 1e-9 * (logit / w).abs() + band
     side = torch.where(torch.arange(sru.channels) % 2 == 0, 1.0, -1.0)
     beta = logit / w - gamma * xhat.gather(1, at)[:, 0] + side * delta
     weights[draft.beta] = beta.reshape(draft.shapes[draft.beta])
     return Probe(name, x, weights, weights, edge=True)
+
+
+def _seen_positions(spec: SCConvSpec, height: int, width: int) -> Tensor:
+    """Flat positions of the SRU's output that reach the block's: strided squeezes skip the others."""
+    rows, columns = 1, 1
+    if spec.cru is not None and spec.order is Order.SRU_CRU:
+        rows, columns = spec.cru.squeeze_up.stride
+    grid = torch.arange(height * width).reshape(height, width)
+    return grid[::rows, ::columns].reshape(-1)
 
 
 def eps_scale(sru: SRUSpec) -> float:

@@ -47,6 +47,7 @@ FOREIGN_OPERATORS: Mapping[str, str] = {
 """Operators that no SCConv form contains, in words; named in refusals, never used to accept."""
 
 _COMPARISONS = frozenset({"gt", "ge", "lt", "le"})
+_CLAMPS = frozenset({"clamp", "clamp_min", "clamp_", "clamp_min_", "maximum"})
 _NORMS = frozenset({"native_group_norm", "std", "var", "var_mean", "std_mean", "sqrt", "rsqrt", "pow"})
 _SCALING = frozenset({"mul", "div", "sum", "_softmax", "abs", "mul_", "div_", "unbind", "select"})
 
@@ -74,6 +75,7 @@ class Observation:
     compared: list[float] = field(default_factory=list)
     comparisons: list[str] = field(default_factory=list)
     sizes: list[int] = field(default_factory=list)
+    clamped: list[float] = field(default_factory=list)
     odd_convolutions: list[str] = field(default_factory=list)
 
     @property
@@ -150,6 +152,8 @@ class _Watcher(TorchDispatchMode):  # type: ignore[no-untyped-call]
             self.seen.floats.append(number)
             if name in _COMPARISONS:
                 self.seen.compared.append(number)
+            if name in _CLAMPS:
+                self.seen.clamped.append(number)
         if name in _COMPARISONS:
             self.seen.comparisons.append(name)
 

@@ -51,10 +51,18 @@ def has_hooks(module: nn.Module) -> bool:
     return any(child.__dict__.get(table) for child in module.modules() for table in _HOOK_TABLES[:2])
 
 
+class ForwardError(Exception):
+    """The user's forward failed on a probe; ``__cause__`` is what it raised."""
+
+
 def call(module: nn.Module, x: Tensor) -> Tensor:
     """``module(x)`` without gradients and on a copy of x: in-place forwards must not spoil the probe."""
-    with torch.no_grad():
-        y = module(x.clone())
+    try:
+        with torch.no_grad():
+            y: object = module(x.clone())
+    except Exception as error:  # user code may raise anything
+        raise ForwardError from error
     if not isinstance(y, Tensor):
-        raise TypeError(f"it returns {type(y).__name__} where an SCConv block returns one tensor")
+        cause = TypeError(f"it returns {type(y).__name__} where an SCConv block returns one tensor")
+        raise ForwardError from cause
     return y

@@ -18,7 +18,7 @@ from torch import Tensor
 Weights = Mapping[str, Tensor]
 """Tensor name in the user's module -> value of that tensor's shape."""
 
-SIZES = ((3, 5), (4, 6), (5, 4), (6, 8), (8, 8), (7, 7), (12, 16), (16, 16), (32, 32))
+SIZES = ((3, 5), (4, 6), (5, 4), (6, 8), (8, 8), (7, 7), (10, 10), (12, 16), (20, 20), (32, 32))
 """Spatial sizes tried, small first: flat groups and reflect padding refuse some of them."""
 OPEN_LOGIT = 50.0
 """sigmoid(50) is 1 in float64 and above any threshold below 1."""
@@ -55,6 +55,8 @@ class Draft:
     gamma: str | None
     beta: str | None
     seed: int
+    sums: tuple[float, ...] = ()
+    """Magnitudes of a sum of gamma at which an added eps or a clamp would show."""
 
     drawn: dict[str, dict[str, Tensor]] = field(default_factory=dict)
 
@@ -124,9 +126,7 @@ def open_probe(draft: Draft, shape: tuple[int, int, int, int]) -> Probe:
     return Probe("gate forced open", draft.image("open", shape), weights, weights)
 
 
-def general_probes(
-    draft: Draft, channels: int, sizes: tuple[tuple[int, int], ...], small: tuple[float, ...]
-) -> list[Probe]:
+def general_probes(draft: Draft, channels: int, sizes: tuple[tuple[int, int], ...]) -> list[Probe]:
     """Probes for every candidate: redrawn weights, the stored ones, and sums of gamma near an eps."""
     first, second = sizes[0], sizes[-1]
 
@@ -143,10 +143,18 @@ def general_probes(
     if draft.gamma is None:
         return found
     found.append(probe("dominant channel", GammaStyle.DOMINANT, 1, first, "first"))
-    for bound in dict.fromkeys([*small, 1e-5, 1e-8]):
-        weights = draft.weights("small sum", GammaStyle.NEGATIVE_SUM)
-        gamma = weights[draft.gamma]
-        weights[draft.gamma] = gamma * (0.5 * bound / gamma.sum().abs())
-        x = draft.image("small sum", (1, channels, *first))
-        found.append(Probe(f"sum of gamma {-0.5 * bound:.1e}", x, weights, weights))
+    for bound in draft.sums:
+        for share in (-0.5, -1.001, 2.0):
+            # Minus a half: an added eps of that size turns the sum. Just below: it nearly cancels, and a
+            # clamp acts. Plus two: above a clamp of that size, where a smaller added eps shows again.
+            style = GammaStyle.NEGATIVE_SUM if share < 0 else GammaStyle.POSITIVE_SUM
+            weights = draft.weights("small sum", style)
+            weights[draft.gamma] = with_sum(weights[draft.gamma], share * bound)
+            x = draft.image("small sum", (1, channels, *first))
+            found.append(Probe(f"sum of gamma {share * bound:.1e}", x, weights, weights))
     return found
+
+
+def with_sum(gamma: Tensor, total: float) -> Tensor:
+    """Gamma scaled so that its sum has the magnitude of ``total``; signs are kept."""
+    return gamma * (abs(total) / gamma.sum().abs())

@@ -75,9 +75,11 @@ def gather_hints(seen: Observation, integers: Iterable[int], floats: Iterable[fl
     edges = [*seen.compared, *(f for f in numbers if 0.0 < f < 1.0 and f > SMALL), 0.5]
     edges += [1.0 / (1.0 + math.exp(-f)) for f in seen.compared if abs(f) < 500]
     unique_small = tuple(dict.fromkeys(small))[:MAX_HINTS]
-    pairs: list[tuple[float, float | None]] = [(0.0, None)]
-    pairs += [p for e in unique_small for p in ((e, None), (0.0, e))]
-    pairs += [(e, c) for e in unique_small for c in unique_small]
+    added = (0.0, *unique_small)
+    pairs: list[tuple[float, float | None]] = [(e, None) for e in added]
+    if "maximum" in seen.operators or seen.clamped:
+        bounds = dict.fromkeys([*seen.clamped, *(unique_small if not seen.clamped else ())])
+        pairs = [*((e, c) for e in added for c in bounds), *pairs]
     first = seen.comparisons[0] if seen.comparisons else "gt"
     return Hints(
         group_norms=tuple(dict.fromkeys(seen.group_norms)),
@@ -91,24 +93,22 @@ def gather_hints(seen: Observation, integers: Iterable[int], floats: Iterable[fl
     )
 
 
-def frames(anatomy: Anatomy, hints: Hints) -> Iterator[tuple[Proposal, ...]]:
-    """Every wiring, fuse, reconstruction and gated tensor, with the gate held constant; both orders together.
+def frames(anatomy: Anatomy, hints: Hints) -> Iterator[Proposal]:
+    """Every wiring, fuse, order, reconstruction and gated tensor, with the gate held constant.
 
     The gate is represented by its three possible states when forced open: everything kept, everything in
     the rest, everything in both (complement-soft). Norm settings vary only where the gated tensor shows them.
     """
     crus: list[tuple[CRUSpec | None, dict[str, str]]] = list(wirings(anatomy.convs)) or [(None, {})]
-    srus = list(_open_srus(anatomy, hints)) if anatomy.gamma else [None]
-    for sru, (cru, roles) in itertools.product(srus, crus):
-        if sru is None and cru is None:
-            continue
-        made = []
-        for order in (Order.SRU_CRU, Order.CRU_SRU) if sru and cru else (Order.SRU_CRU,):
+    pairs: Iterable[tuple[SRUSpec | None, ...]] = _open_srus(anatomy, hints) if anatomy.gamma else [(None,)]
+    for pair, (cru, roles) in itertools.product(pairs, crus):
+        for sru, order in itertools.product(pair, Order):
+            if (sru is None and cru is None) or (order is Order.CRU_SRU and not (sru and cru)):
+                continue
             try:
-                made.append(Proposal(SCConvSpec(sru, cru, order), {**_affine(anatomy), **roles}))
+                yield Proposal(SCConvSpec(sru, cru, order), {**_affine(anatomy), **roles})
             except InputError:
                 continue  # the channel counts do not meet in this order
-        yield tuple(made)
 
 
 def gatings(frame: Proposal, hints: Hints) -> Iterator[Proposal]:
@@ -178,28 +178,20 @@ def _affine(anatomy: Anatomy) -> dict[str, str]:
     return {"gamma": anatomy.gamma, "beta": anatomy.beta} if anatomy.gamma and anatomy.beta else {}
 
 
-def _open_srus(anatomy: Anatomy, hints: Hints) -> Iterator[SRUSpec]:
+def _open_srus(anatomy: Anatomy, hints: Hints) -> Iterator[tuple[SRUSpec, ...]]:
     """SRUs whose mask is constant: threshold -1 keeps everything, 2 puts everything into the rest."""
     states = ((Gate.HARD, -1.0), (Gate.COMPLEMENT_SOFT, -1.0), (Gate.HARD, 2.0))
     for gated in (Gated.INPUT, Gated.NORMALISED):
         settings = list(norm_settings(anatomy.channels, hints))
         for norm, groups, eps in settings[: 1 if gated is Gated.INPUT else MAX_FRAME_NORMS]:
-            for (gate, t), shape in itertools.product(states, (Reconstruct.CROSS, Reconstruct.WITHIN)):
+            for gate, t in states:
                 try:
-                    yield SRUSpec(
-                        anatomy.channels,
-                        norm,
-                        groups,
-                        eps,
-                        GammaWeight.SUM,
-                        gate,
-                        Comparison.GT,
-                        t,
-                        gated,
-                        shape,
+                    first = SRUSpec(
+                        anatomy.channels, norm, groups, eps, GammaWeight.SUM, gate, Comparison.GT, t, gated
                     )
                 except InputError:
                     continue  # these groups do not divide the channels
+                yield first, replace(first, reconstruct=Reconstruct.WITHIN)
 
 
 def _gates(sru: SRUSpec, hints: Hints) -> tuple[Gate, ...]:

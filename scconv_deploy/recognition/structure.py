@@ -36,7 +36,7 @@ def may_be_block(module: nn.Module) -> bool:
         return False
     convs = vectors = 0
     for _, parameter in module.named_parameters(remove_duplicate=False):
-        if parameter.ndim >= _CONV_NDIM - 1 and parameter.numel() > max(parameter.shape):
+        if _is_kernel(parameter):
             convs += 1
         elif parameter.ndim >= 2 and parameter.numel() > max(parameter.shape):
             return False
@@ -49,6 +49,13 @@ def may_be_block(module: nn.Module) -> bool:
     if norms > 1:
         return False
     return convs >= CRU_CONVOLUTIONS or (convs == 0 and vectors + buffers >= 2)
+
+
+def _is_kernel(tensor: Tensor) -> bool:
+    """Shaped like a convolution's weight; (C, 1, 1, 1) is one, (1, C, 1, 1) and (C, 1, 1) are vectors."""
+    if tensor.ndim < _CONV_NDIM - 1:
+        return False
+    return tensor.numel() > max(tensor.shape) or (tensor.ndim >= _CONV_NDIM and tensor.shape[0] > 1)
 
 
 def has_forward(module: nn.Module) -> bool:
@@ -69,7 +76,7 @@ def input_channels(module: nn.Module) -> tuple[int, ...]:
     vectors: dict[int, int] = {}
     inputs: list[int] = []
     for tensor in [*module.parameters(), *module.buffers()]:
-        if tensor.ndim >= _CONV_NDIM - 1 and tensor.numel() > max(tensor.shape):
+        if _is_kernel(tensor):
             inputs.append(int(tensor.shape[1]))
         elif 1 < tensor.numel() == max(tensor.shape):
             vectors[tensor.numel()] = vectors.get(tensor.numel(), 0) + 1

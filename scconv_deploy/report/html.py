@@ -40,7 +40,7 @@ class Bar:
     limit: str
     error_percent: float
     limit_percent: float
-    passed: bool
+    failed: bool
 
 
 def render(manifest: Mapping[str, Json]) -> str:
@@ -91,7 +91,7 @@ def error_bars(comparisons: tuple[Section, ...]) -> tuple[Bar, ...]:
             limit=small(limit),
             error_percent=percent(error),
             limit_percent=percent(limit),
-            passed=item.text("verdict") == Verdict.PASS.value,
+            failed=item.text("verdict") == Verdict.FAIL.value,
         )
         for item, error, limit in rows
     )

@@ -78,10 +78,10 @@ def test_a_fault_outside_the_blocks_names_the_place(
 
 
 @pytest.mark.parametrize("path", BLOCKS["model.pt"])
-def test_the_probe_of_ones_tells_greater_from_greater_or_equal(
+def test_the_edge_input_tells_greater_from_greater_or_equal(
     path: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # model.pt's hard gate keeps beta = 0: on an input of ones every s is exactly the threshold. (A soft
+    # model.pt's hard gate keeps beta = 0: the edge input puts gates on the threshold. (A soft
     # gate with trained beta has no such point: there the two comparisons are one function.)
     error = refused(lambda model: other_comparison(model, path), "model.pt", tmp_path, monkeypatch)
     assert f"first at {path}:" in str(error)

@@ -120,9 +120,9 @@ WILD: list[tuple[str, Callable[[], nn.Module], str]] = [
         "1e-05 added to the gamma sum)",
     ),
     (
-        "clamped sum is an absolute sum to a hard gate at 1/2",
+        "clamped sum, functional norm",
         lambda: wild.WithinUnit(C),
-        "custom (paper (SRU only) with gamma weight abs_sum, within reconstruction)",
+        "custom (paper (SRU only) with within reconstruction, a clamped gamma sum)",
     ),
 ]
 
