@@ -24,7 +24,7 @@ demo: $(STAMP) ## Export the trained digits model to ONNX and TensorRT, verify i
 	@$(BIN)/python samples/demo.py
 
 test: $(STAMP) ## Run the tests
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest -m "not slow and not bench"
 
 check: $(STAMP) ## Format, lint, types and layers
 	@$(BIN)/ruff format --check .

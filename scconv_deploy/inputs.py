@@ -59,13 +59,14 @@ def settle(
                 "the model's input shape is unknown: nothing in the file says it; give it, "
                 "for example --input-shape 1x3x224x224"
             )
-        fallback = _named(names, len(ranges))
-        specs = [
-            TensorSpec(r.name or name, "float32", r.optimum) for r, name in zip(ranges, fallback, strict=True)
-        ]
-        _check_names([s.name for s in specs], names)
+        specs = _from_ranges(ranges, names, _required_names(module))
     by_name = _ranges_by_name(specs, ranges)
-    return tuple(_with_range(spec, by_name.get(spec.name), dynamic_batch) for spec in specs)
+    settled = [_with_range(spec, by_name.get(spec.name)) for spec in specs]
+    if not dynamic_batch:
+        return tuple(settled)
+    # Only inputs of the same leading size share the batch; another one (anchors, a table) keeps its own.
+    batch = settled[0].optimum[:1]
+    return tuple(_open_batch(s) if s.optimum[:1] == batch else s for s in settled)
 
 
 def example_tensors(
@@ -153,6 +154,15 @@ def forward_names(module: nn.Module) -> list[str]:
     return [p.name for p in parameters if p.kind in kinds]
 
 
+def _required_names(module: nn.Module) -> list[str]:
+    """The parameters of forward that have no default."""
+    try:
+        parameters = inspect.signature(module.forward).parameters
+    except (TypeError, ValueError):
+        return []
+    return [n for n in forward_names(module) if parameters[n].default is inspect.Parameter.empty]
+
+
 def _dtype_name(example: torch.Tensor) -> str:
     """NumPy dtype name of an input; every floating type is float32, as the graph's weights are."""
     return "float32" if example.is_floating_point() else str(example.dtype).removeprefix("torch.")
@@ -162,12 +172,27 @@ def _named(names: Sequence[str], count: int) -> list[str]:
     return [names[i] if i < len(names) else f"input_{i}" for i in range(count)]
 
 
-def _check_names(given: Sequence[str], names: Sequence[str]) -> None:
-    for name in given:
+def _from_ranges(
+    ranges: Sequence[ShapeRange], names: Sequence[str], required: Sequence[str]
+) -> list[TensorSpec]:
+    """Shapes alone -> float32 inputs in the order of forward's arguments, whatever order they came in."""
+    fallback = _named(names, len(ranges))
+    found = {r.name or name: r.optimum for r, name in zip(ranges, fallback, strict=True)}
+    for name in found:
         if names and name not in names:
             raise InputError(
                 f"the model has no input '{name}' (it has {', '.join(names)}){nearest(name, names)}"
             )
+    order = [name for name in names if name in found] if names else list(found)
+    # Arguments are passed by position: the last one given needs all before it.
+    last = max((names.index(name) for name in order), default=-1) if names else -1
+    for position, name in enumerate(names):
+        if name not in found and (name in required or position < last):
+            raise InputError(
+                f"the shape of input '{name}' is missing; give one for each of {', '.join(names)}, "
+                f"for example --input-shape {name}:1x3x224x224"
+            )
+    return [TensorSpec(name, "float32", found[name]) for name in order]
 
 
 def _ranges_by_name(specs: Sequence[TensorSpec], ranges: Sequence[ShapeRange]) -> dict[str, ShapeRange]:
@@ -185,7 +210,7 @@ def _ranges_by_name(specs: Sequence[TensorSpec], ranges: Sequence[ShapeRange]) -
     return {r.name: r for r in ranges if r.name is not None}
 
 
-def _with_range(spec: TensorSpec, given: ShapeRange | None, dynamic_batch: bool) -> TensorSpec:
+def _with_range(spec: TensorSpec, given: ShapeRange | None) -> TensorSpec:
     if given is None:
         concrete = tuple(d if isinstance(d, int) else 1 for d in spec.shape)
         if any(isinstance(d, str) for d in spec.shape[1:]):
@@ -199,13 +224,23 @@ def _with_range(spec: TensorSpec, given: ShapeRange | None, dynamic_batch: bool)
         )
     else:
         _check_fixed_axes(spec, given)
-    lo, mid, hi = list(given.minimum), list(given.optimum), list(given.maximum)
-    if dynamic_batch and lo and lo[0] == hi[0]:
-        lo[0], hi[0] = 1, UNBOUNDED
+    lo, hi = given.minimum, given.maximum
     shape: list[int | str] = [
         lo[axis] if lo[axis] == hi[axis] else AXIS_NAMES.get(axis, f"axis{axis}") for axis in range(len(lo))
     ]
-    return TensorSpec(spec.name, spec.dtype, tuple(shape), tuple(lo), tuple(mid), tuple(hi))
+    return TensorSpec(spec.name, spec.dtype, tuple(shape), lo, given.optimum, hi)
+
+
+def _open_batch(spec: TensorSpec) -> TensorSpec:
+    """Axis 0 from 1 to unbounded, unless the user gave it a range (or there is no axis)."""
+    if not spec.shape or isinstance(spec.shape[0], str):
+        return spec
+    return replace(
+        spec,
+        shape=(AXIS_NAMES[0], *spec.shape[1:]),
+        minimum=(1, *spec.minimum[1:]),
+        maximum=(UNBOUNDED, *spec.maximum[1:]),
+    )
 
 
 def _check_fixed_axes(spec: TensorSpec, given: ShapeRange) -> None:

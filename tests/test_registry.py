@@ -1,11 +1,15 @@
 from __future__ import annotations
 
+import tomllib
 from importlib.metadata import EntryPoint
+from pathlib import Path
 
 import pytest
 
 from scconv_deploy import registry
 from scconv_deploy.errors import CapabilityError, InputError
+
+ROOT = Path(__file__).resolve().parents[1]
 
 
 def point(name: str, value: str) -> EntryPoint:
@@ -28,7 +32,15 @@ def test_the_package_registers_its_targets() -> None:
 def test_a_new_target_is_an_entry_point(fakes: list[EntryPoint]) -> None:
     fakes += [point("zeta", "collections:OrderedDict"), point("alpha", "builtins:dict")]
     assert registry.targets() == ("alpha", "zeta")
-    assert registry.exporter("alpha") == {}
+    made: object = registry.exporter("alpha")
+    assert made == {}
+
+
+def test_the_project_file_declares_what_is_installed() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    declared = project["entry-points"][registry.GROUP]
+    assert all(isinstance(value, str) and ":" in value for value in declared.values()), declared
+    assert set(declared) <= set(registry.targets())
 
 
 def test_an_unknown_target_names_the_nearest(fakes: list[EntryPoint]) -> None:

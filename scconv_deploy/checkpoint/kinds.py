@@ -50,7 +50,7 @@ def kind_of(path: Path) -> Kind:
     if _is_safetensors(path, head):
         return Kind.SAFETENSORS
     # ModelProto begins with field 1 (ir_version, a varint): tag 0x08 and a small version number.
-    if head[0] == 0x08 and 1 <= head[1] <= 32:
+    if len(head) > 1 and head[0] == 0x08 and 1 <= head[1] <= 32:
         return Kind.ONNX
     return Kind.UNKNOWN
 

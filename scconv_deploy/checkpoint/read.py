@@ -8,8 +8,11 @@ the classes or modules the user named with ``--trust``. ``weights_only=False`` i
 from __future__ import annotations
 
 import importlib
+import io
 import pickle
+import pickletools
 import sys
+import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,7 +20,14 @@ from typing import Any
 import torch
 from torch import nn
 
+from scconv_deploy.checkpoint.kinds import Kind, kind_of
 from scconv_deploy.errors import InputError, UntrustedCodeError
+
+SYSTEM_MODULES = frozenset(
+    {"builtins", "__builtin__", "os", "posix", "nt", "sys", "subprocess", "shutil", "runpy", "importlib"}
+    | {"pty", "socket", "ctypes", "code", "pdb", "commands", "webbrowser", "multiprocessing"}
+)
+"""Top-level modules whose functions start processes, run code or change the system."""
 
 Allowed = tuple[Any, str]
 """A class and the dotted name under which the checkpoint asks for it."""
@@ -32,9 +42,30 @@ def needed_globals(path: Path) -> tuple[str, ...]:
         InputError: the file's pickle is damaged.
     """
     try:
-        return tuple(sorted(torch.serialization.get_unsafe_globals_in_checkpoint(str(path))))
+        if kind_of(path) is not Kind.TORCH_LEGACY:
+            return tuple(sorted(torch.serialization.get_unsafe_globals_in_checkpoint(str(path))))
+        return tuple(sorted(_legacy_globals(path.read_bytes())))
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, IndexError) as error:
         raise InputError(f"{path} cannot be read: {_first_line(error)}") from error
+
+
+def _legacy_globals(data: bytes) -> set[str]:
+    """The same for the format before torch 1.6: five pickles (magic, protocol, system, content, keys).
+
+    torch lists globals of zip archives only, so each pickle is handed over inside one.
+    """
+    names: set[str] = set()
+    start = 0
+    for _ in range(5):
+        length = 1 + max(position or 0 for _, _, position in pickletools.genops(data[start:]))
+        archive = io.BytesIO()
+        with zipfile.ZipFile(archive, "w", zipfile.ZIP_STORED) as written:
+            written.writestr("archive/data.pkl", data[start : start + length])
+            written.writestr("archive/version", "3\n")
+        archive.seek(0)
+        names.update(torch.serialization.get_unsafe_globals_in_checkpoint(archive))
+        start += length
+    return names
 
 
 def is_torch_layer(name: str) -> bool:
@@ -68,6 +99,7 @@ def load_weights_only(path: Path, trust: Sequence[str] = ()) -> Any:
     names = needed_globals(path)
     missing = untrusted(names, trust)
     if missing:
+        refuse_system_calls(path, missing)
         modules = sorted({n.rpartition(".")[0] for n in missing})
         options = " ".join(f"--trust {m}" for m in modules)
         shown = ", ".join(missing[:6]) + (f" and {len(missing) - 6} more" if len(missing) > 6 else "")
@@ -76,6 +108,20 @@ def load_weights_only(path: Path, trust: Sequence[str] = ()) -> Any:
             f"If you trust that code, add {options}; nothing was executed"
         )
     return load_restricted(path, [_import(name, path.parent) for name in names])
+
+
+def refuse_system_calls(path: Path, names: Sequence[str]) -> None:
+    """Where a checkpoint asks for a system function, no option is offered that would give it one.
+
+    Raises:
+        UntrustedCodeError: a name lies in a module that starts processes, runs code or touches files.
+    """
+    found = [n for n in names if n.partition(".")[0] in SYSTEM_MODULES]
+    if found:
+        raise UntrustedCodeError(
+            f"{path} would call {', '.join(found)} while loading, which no model needs: the file is probably "
+            "hostile; nothing was executed, do not load it elsewhere either"
+        )
 
 
 def load_restricted(path: Path, allowed: Sequence[Allowed]) -> Any:
@@ -98,6 +144,8 @@ def import_named(name: str, beside: Path | None = None) -> Any:
         InputError: it cannot be imported, in words.
     """
     module, _, attribute = name.replace(":", ".").rpartition(".")
+    if not module or not attribute:
+        raise InputError(f"'{name}' does not name a thing in a module; write it like package.module:callable")
     places = [str(p) for p in (beside, Path.cwd()) if p is not None]
     before = list(sys.path)
     sys.path[:0] = [p for p in places if p not in sys.path]

@@ -14,6 +14,7 @@ band around its threshold, and never all samples of a block.
 from __future__ import annotations
 
 import copy
+import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -109,6 +110,11 @@ def check_pieces(
     )
 
 
+def _open(piece: Piece) -> OnnxRunner:
+    """On as many threads as torch: what is too small for two there is too small for two here."""
+    return OnnxRunner(piece.model.SerializeToString(), threads=torch.get_num_threads())
+
+
 def _in_batches(runner: OnnxRunner, arrays: Mapping[str, np.ndarray], size: int) -> dict[str, np.ndarray]:
     """Run batch by batch (a static graph takes exactly ``size`` samples) and put the results together."""
     count = min(len(a) for a in arrays.values())
@@ -156,21 +162,26 @@ def _check_block(block: _Block, lowered: nn.Module, source: Reference, size: int
         if block.norm_path is not None:
             want = source.module.get_submodule(block.norm_path)(want)
         margins = _margins(deploy, given)
-    with OnnxRunner(block.piece.model.SerializeToString()) as runner:
+    with _open(block.piece) as runner:
         got = _in_batches(runner, {block.piece.inputs[0]: given.numpy()}, size)[block.piece.outputs[0]]
     real = len(block.given)
     return _judge_samples(block.path or WHOLE_MODEL, want.numpy(), got, margins, real, PIECE_FP32)
 
 
 def edge_input(shape: tuple[int, ...], deploy: nn.Module) -> torch.Tensor:
-    """Input of ``shape`` (N, C, H, W) with the mean of every norm group exactly 1 and a third of it equal to 1.
+    """Input of ``shape`` (N, C, H, W) with every norm group of mean exactly 1, and a third of it 1.
 
     Each group holds as many 0 as 2, and otherwise 1: small integers, whose sum every arithmetic gives
     exactly. Where the input is 1 the normalised value is exactly 0; with beta = 0 and t = 0.5 (what every
     implementation starts from) the gate then stands on its threshold. The positions differ between groups
     and halves: where both halves hold the same value, a hard gate's reconstruction hides the decision.
     """
-    groups = deploy.spec.sru.groups if isinstance(deploy, DeploySCConv) and deploy.spec.sru else 1
+    return _edge(shape, deploy.spec.sru.groups if isinstance(deploy, DeploySCConv) and deploy.spec.sru else 1)
+
+
+@functools.lru_cache(maxsize=4)
+def _edge(shape: tuple[int, ...], groups: int) -> torch.Tensor:
+    """Kept, because a network has many blocks of few shapes and sorting is slow; callers copy it."""
     flat = torch.ones(shape[0], groups, int(np.prod(shape[1:])) // groups)
     third = flat.shape[2] // 3
     order = torch.rand(flat.shape, generator=torch.Generator().manual_seed(0)).argsort(dim=2)
@@ -227,7 +238,7 @@ def _check_rest(
     values: dict[str, np.ndarray] = dict(sample)
     for block in blocks:
         values[block.piece.outputs[0]] = block.made.numpy()
-    with OnnxRunner(rest.model.SerializeToString()) as runner:
+    with _open(rest) as runner:
         got = _in_batches(runner, {name: values[name] for name in rest.inputs}, size)
     want = {name: record.results[name] for name in rest.outputs if name in record.results}
     titles = {name: f"output '{name}'" for name in want}

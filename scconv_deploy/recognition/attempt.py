@@ -201,8 +201,8 @@ def _candidates(witness: Witness, bench: Bench, anatomy: Anatomy, hints: Hints) 
             rest = gatings(frame, hints)
             yield from itertools.islice(rest, HEAD)
             pending.append(rest)
-    # Several frames can look alike while the gate is open (the SRU is then the identity, or one half is empty):
-    # after the likeliest of each, their remaining candidates are taken in turn.
+    # Several frames can look alike while the gate is open (the SRU is then the identity, or leaves one half
+    # empty): after the likeliest of each, their remaining candidates are taken in turn.
     for turn in itertools.zip_longest(*pending):
         yield from (proposal for proposal in turn if proposal is not None)
 

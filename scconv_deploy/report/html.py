@@ -30,6 +30,9 @@ from scconv_deploy.report.terminal import duration
 BAR_FLOOR_DECADES = 6
 """Errors this many powers of ten below the largest limit (or lower) get the shortest bar."""
 
+BARS_SHOWN = 12
+"""The chart shows the comparisons nearest to (or farthest beyond) their limit; the table shows all."""
+
 
 @dataclass(frozen=True, slots=True)
 class Bar:
@@ -57,7 +60,7 @@ def render(manifest: Mapping[str, Json]) -> str:
         verdict=_verdict(verification),
         verification=verification,
         comparisons=verification.sections("comparisons"),
-        bars=error_bars(verification.sections("comparisons")),
+        bars=error_bars(_nearest_to_limit(verification.sections("comparisons"))),
         recognition=view.section("recognition"),
         kernels=view.section("kernel_report"),
         kernel_sentence=kernel_sentence(view.section("kernel_report")),
@@ -95,6 +98,19 @@ def error_bars(comparisons: tuple[Section, ...]) -> tuple[Bar, ...]:
         )
         for item, error, limit in rows
     )
+
+
+def _nearest_to_limit(comparisons: tuple[Section, ...]) -> tuple[Section, ...]:
+    """The ``BARS_SHOWN`` comparisons that use most of their limit, in report order; NaN uses the most."""
+
+    def used(item: Section) -> float:
+        error, limit = item.section("metrics").number("max_abs"), item.number("limit")
+        if error is None or not math.isfinite(error) or not limit:
+            return math.inf
+        return error / limit
+
+    chosen = sorted(range(len(comparisons)), key=lambda i: -used(comparisons[i]))[:BARS_SHOWN]
+    return tuple(comparisons[i] for i in sorted(chosen))
 
 
 def _title(view: Section) -> str:

@@ -28,11 +28,19 @@ PIPE_WIDTH = 160
 """Columns in a pipe, where rich would assume 80 and wrap paths that a script wants whole."""
 
 
+class _Console(Console):
+    """rich ends the process with exit code 1 when a reader leaves; that is for our caller to decide."""
+
+    def on_broken_pipe(self) -> None:
+        """Let the error out instead of exiting."""
+        raise BrokenPipeError
+
+
 def console(stream: TextIO | None = None) -> Console:
     """A rich console on ``stream`` (default: standard error as it is now)."""
     target = stream or sys.stderr
     width = None if target.isatty() else PIPE_WIDTH
-    return Console(file=target, width=width, highlight=False, markup=False, emoji=False)
+    return _Console(file=target, width=width, highlight=False, markup=False, emoji=False)
 
 
 def plain(text: str) -> str:
@@ -150,7 +158,10 @@ class Terminal:
         self._print(line)
 
     def _print(self, text: Text) -> None:
-        self._out.print(text, soft_wrap=True)
+        try:
+            self._out.print(text, soft_wrap=True)
+        except BrokenPipeError:
+            self._quiet = True  # nobody reads along any more; the work itself goes on
 
     def _spinner(self) -> str:
         return "dots" if can_encode(self._out, "⠋") else "line"

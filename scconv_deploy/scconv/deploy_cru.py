@@ -24,6 +24,8 @@ PaddingMode = Literal["zeros", "reflect", "replicate", "circular"]
 
 def make_conv(spec: ConvSpec, weight: Tensor, bias: Tensor | None) -> nn.Conv2d:
     """A Conv2d with the given constants (weight as ``torch.nn.Conv2d`` stores it), without gradients."""
+    # On "meta" the constructor draws no random weights, which would be thrown away: 5 ms for 256 to 512
+    # channels, more than a candidate's output takes in recognition.
     conv = nn.Conv2d(
         spec.c_in,
         spec.c_out,
@@ -34,6 +36,7 @@ def make_conv(spec: ConvSpec, weight: Tensor, bias: Tensor | None) -> nn.Conv2d:
         spec.groups,
         bias is not None,
         cast(PaddingMode, spec.padding_mode),
+        device="meta",
         dtype=weight.dtype,
     )
     conv.weight = nn.Parameter(weight.detach().clone(), requires_grad=False)

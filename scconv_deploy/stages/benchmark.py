@@ -10,11 +10,9 @@ from __future__ import annotations
 import contextlib
 import itertools
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-
-import torch
 
 from scconv_deploy.artifacts import Timing
 from scconv_deploy.bench.rounds import Backend, Clock, Pause, Plan, measure
@@ -23,6 +21,7 @@ from scconv_deploy.bench.subjects import Setting, Subject
 from scconv_deploy.config import BenchConfig
 from scconv_deploy.contracts import RunListener
 from scconv_deploy.errors import CapabilityError, InputError, nearest
+from scconv_deploy.threads import torch_threads
 
 
 def run(subjects: Sequence[Subject], config: BenchConfig, listener: RunListener) -> tuple[Timing, ...]:
@@ -104,14 +103,3 @@ def distinct(backends: Sequence[Backend]) -> list[Backend]:
             name = next(n for i in itertools.count(2) if (n := f"{name} #{i}") not in taken)
         result.append(replace(backend, name=name))
     return result
-
-
-@contextlib.contextmanager
-def torch_threads(threads: int) -> Iterator[None]:
-    """Within this context torch computes on that many threads; afterwards on as many as before."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

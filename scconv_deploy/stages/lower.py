@@ -18,6 +18,7 @@ from scconv_deploy.inputs import run_once
 from scconv_deploy.scconv.deploy import DeploySCConv
 from scconv_deploy.scconv.fold import fold_batch_norms
 from scconv_deploy.scconv.style import GraphStyle
+from scconv_deploy.threads import threads_for
 
 
 def run(
@@ -40,7 +41,8 @@ def run(
         InputError: the user's own module does not run on ``example``.
     """
     reference = copy.deepcopy(source.module).eval()
-    run_once(reference, example, inputs)
+    with threads_for(t.numel() for t in example):
+        run_once(reference, example, inputs)
     lowered = copy.deepcopy(reference)
     notes: list[str] = []
     made: dict[int, DeploySCConv] = {}
@@ -52,7 +54,8 @@ def run(
             deploy = made[id(original)] = _deploy(reference, block, style)
             notes += _warnings(block, deploy)
         lowered = _replace(lowered, block.path, deploy)
-    folded = fold_batch_norms(lowered, example)
+    with threads_for(t.numel() for t in example):
+        folded = fold_batch_norms(lowered, example)
     return LoweredModel(
         module=lowered.requires_grad_(False),
         reference=reference,

@@ -30,6 +30,7 @@ from scconv_deploy.graph.names import rename_nodes, strip_metadata
 from scconv_deploy.inputs import UNBOUNDED, example_tensors, reason, run_once
 from scconv_deploy.scconv.emit import EMITTED_FROM, can_emit
 from scconv_deploy.scconv.operator import with_block_operators
+from scconv_deploy.threads import threads_for
 
 
 def run(lowered: LoweredModel, inputs: tuple[TensorSpec, ...], config: ExportConfig) -> TracedGraph:
@@ -39,7 +40,8 @@ def run(lowered: LoweredModel, inputs: tuple[TensorSpec, ...], config: ExportCon
         InputError: the model does not run on, or cannot be traced with, these inputs.
     """
     example = example_tensors(inputs, config.seed, tracing_shapes(inputs))
-    results = run_once(lowered.module, example, inputs)
+    with threads_for(t.numel() for t in example):
+        results = run_once(lowered.module, example, inputs)
     output_names = _output_names(results)
     # A deep copy would double the weights' memory; the swap shares them and leaves the deploy modules alone.
     traceable = shallow_copy(lowered.module)

@@ -13,6 +13,7 @@ from dataclasses import replace
 
 import numpy as np
 import onnx
+import torch
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
 from scconv_deploy.artifacts import (
@@ -33,6 +34,7 @@ from scconv_deploy.parity.reference import Reference
 from scconv_deploy.parity.verdict import decide
 from scconv_deploy.runtime.backends import open_runner
 from scconv_deploy.runtime.onnx import OnnxRunner, version
+from scconv_deploy.threads import threads_for
 from scconv_deploy.tolerances import END_TO_END_FP32
 
 GOLDEN_BATCH = 4
@@ -59,14 +61,14 @@ def run(
     names = [o.name for o in graph.outputs]
     reference = Reference(lowered.reference, graph.inputs, names)
     notes = list(graph.notes)
-    truth = _truth(lowered, graph, names, notes)
     cases = make_cases(graph.inputs, samples, seed)
-    golden = golden_samples(reference, cases)
-
-    progress.update("comparing piece by piece")
-    pieces = _pieces(_executed(built, graph), lowered, reference, truth, cases)
-    with _runner(built, graph) as runner:
-        compared = _compare_all(runner, reference, truth, cases, progress)
+    with threads_for(array.size for case in cases for array in case.inputs.values()):
+        truth = _truth(lowered, graph, names, notes)
+        golden = golden_samples(reference, cases)
+        progress.update("comparing piece by piece")
+        pieces = _pieces(_executed(built, graph), lowered, reference, truth, cases)
+        with _runner(built, graph, torch.get_num_threads()) as runner:
+            compared = _compare_all(runner, reference, truth, cases, progress)
     report = decide(
         subject=_subject(built),
         tolerance=END_TO_END_FP32,
@@ -217,11 +219,13 @@ def _truth(
     return wide
 
 
-def _runner(built: BuiltArtifact, graph: TracedGraph) -> AbstractContextManager[Runner]:
+def _runner(
+    built: BuiltArtifact, graph: TracedGraph, threads: int | None = None
+) -> AbstractContextManager[Runner]:
     try:
         if built.not_executed is not None:
-            return OnnxRunner(graph.model.SerializeToString())
-        return open_runner(built.runtime, built.primary)
+            return OnnxRunner(graph.model.SerializeToString(), threads=threads)
+        return open_runner(built.runtime, built.primary, threads)
     except InputError as error:
         raise VerificationError(f"{built.primary.name} was built but cannot be opened: {error}") from error
 

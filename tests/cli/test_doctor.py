@@ -11,9 +11,10 @@ from scconv_deploy import registry
 from scconv_deploy.cli import doctor
 from scconv_deploy.contracts import Exporter
 from scconv_deploy.errors import InputError
+from scconv_deploy.report.doctor import Finding
 
 
-def names() -> Mapping[str, doctor.Finding]:
+def names() -> Mapping[str, Finding]:
     return {finding.name: finding for finding in doctor.findings()}
 
 
@@ -35,7 +36,7 @@ def test_an_absent_library_gets_the_line_of_its_extra(monkeypatch: pytest.Monkey
 
 
 def test_nothing_at_all_is_no_crash(monkeypatch: pytest.MonkeyPatch) -> None:
-    def absent(*_: object) -> None:
+    def absent(*_: object, **__: object) -> None:
         raise OSError("absent")
 
     def no_distribution(name: str) -> list[str]:

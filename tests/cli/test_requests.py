@@ -51,7 +51,7 @@ def test_a_missing_file_names_the_nearest(tmp_path: Path) -> None:
         existing(str(tmp_path / "weigths.pt"), "the model")
     with pytest.raises(InputError, match="check the path"):
         existing(str(tmp_path / "zzz"), "the model")
-    with pytest.raises(InputError, match="cannot be read"):
+    with pytest.raises(InputError, match="does not exist"):
         existing("a\0b", "the model")
 
 

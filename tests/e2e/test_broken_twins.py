@@ -15,6 +15,7 @@ from scconv_deploy.contracts import Silence
 from scconv_deploy.errors import EXIT_VERIFICATION_FAILED, VerificationError
 from scconv_deploy.pipeline import run_export
 from scconv_deploy.scconv.deploy import DeploySCConv
+from scconv_deploy.scconv.spec import Y2Order
 from scconv_deploy.stages import lower
 from tests.e2e.digits import BLOCKS, MODELS, SAMPLES, Fault, config, export_with, prepared
 from tests.e2e.faults import (
@@ -26,7 +27,8 @@ from tests.e2e.faults import (
 )
 
 BlockFault = Callable[[onnx.ModelProto, str], None]
-SUBJECTS = [(name, BLOCKS[name][index]) for name in MODELS for index in (0, -1)]
+SUBJECTS = [("model.pt", BLOCKS["model.pt"][0]), ("model.pt", BLOCKS["model.pt"][-1])]
+SUBJECTS += [("pickled.pt", BLOCKS["pickled.pt"][2])]
 
 
 def nothing(model: onnx.ModelProto) -> None:
@@ -108,7 +110,7 @@ def _without_identity_order(block, path: str):  # type: ignore[no-untyped-def]
     """``[low, PWC2]`` for ``[PWC2, low]`` in one block."""
     if block.path != path:
         return block
-    cru = replace(block.spec.cru, y2_order="low_pwc2")
+    cru = replace(block.spec.cru, y2_order=Y2Order.LOW_PWC2)
     return replace(block, spec=replace(block.spec, cru=cru))
 
 

@@ -116,6 +116,16 @@ def test_bars_are_logarithmic_and_the_limit_is_where_it_belongs() -> None:
     assert bars[3].error_percent > bars[3].limit_percent
 
 
+def test_the_chart_of_many_comparisons_shows_the_worst() -> None:
+    rows = [comparison(f"case {i}", 1e-9 * (i + 1)) for i in range(40)] + [comparison("broken", math.nan)]
+    text = render({"verification": {"verdict": "PASS", "comparisons": to_json(rows)}})
+    chart = text[text.index("<svg") : text.index("</svg>")]
+    shown = re.findall(r"(case \d+|broken):", chart)
+    assert shown == [*(f"case {i}" for i in range(29, 40)), "broken"]
+    assert "the 12 of 41 comparisons" in words(text)
+    assert all(f"case {i}" in text for i in range(40))
+
+
 def test_a_bar_of_nan_is_the_longest_and_of_zero_the_shortest() -> None:
     rows = [as_section(to_json(comparison("a", e, Verdict.FAIL))) for e in (math.nan, math.inf, 0.0)]
     assert [b.error_percent for b in error_bars(tuple(rows))] == [100.0, 100.0, 0.0]

@@ -122,6 +122,16 @@ def test_duration(seconds: float, said: str) -> None:
     assert duration(seconds) == said
 
 
+def test_a_reader_that_leaves_does_not_stop_the_work() -> None:
+    class Gone(Stream):
+        def write(self, text: str) -> int:
+            raise BrokenPipeError
+
+    listener = Terminal(console(Gone()))
+    listener.finished(StageTiming("load", 0.1, "done"))
+    listener.note("still working")
+
+
 def test_a_table_in_a_pipe_has_no_trailing_spaces() -> None:
     table = Table()
     table.add_column("a", width=40)

@@ -24,7 +24,7 @@ from scconv_deploy.contracts import Silence
 from scconv_deploy.errors import CapabilityError, InputError
 from scconv_deploy.pipeline import run_benchmark, run_export
 from scconv_deploy.runtime.nvidia_driver import Gpu, probe
-from scconv_deploy.stages.benchmark import compare, distinct, pick_yardstick, run, torch_threads
+from scconv_deploy.stages.benchmark import compare, distinct, pick_yardstick, run
 
 MS = 1_000_000
 
@@ -167,19 +167,6 @@ def test_equal_names_become_distinct() -> None:
         Backend("c", "c", int),
     ]
     assert [b.name for b in distinct(same)] == ["b (x/b)", "b (y/b)", "b (y/b) #2", "c"]
-
-
-def test_torch_threads_are_restored_after_an_exception() -> None:
-    before = torch.get_num_threads()
-
-    def failing() -> None:
-        with torch_threads(before + 1):
-            assert torch.get_num_threads() == before + 1
-            raise RuntimeError("inside")
-
-    with pytest.raises(RuntimeError, match="inside"):
-        failing()
-    assert torch.get_num_threads() == before
 
 
 class Summing(nn.Module):
