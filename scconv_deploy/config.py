@@ -15,7 +15,7 @@ from pathlib import Path
 from scconv_deploy.errors import InputError, nearest
 
 DEFAULT_OPSET = 20
-OPSETS = (17, 18, 19, 20, 21, 22, 23)
+OPSETS = (18, 19, 20, 21, 22, 23)
 
 
 class Precision(StrEnum):

@@ -1,4 +1,4 @@
-"""Shapes, names and dtypes of inputs are settled once; dynamic sizes are restricted to what the model takes."""
+"""Inputs' shapes, names and dtypes are settled once; dynamic sizes end at what the model takes."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def test_shapes_that_contradict_the_checkpoint(given: str, message: str) -> None
 
 def test_free_axes_in_the_checkpoint_ask_for_a_shape() -> None:
     free = (TensorSpec("image", "float32", ("batch", 3, "height", "width")),)
-    with pytest.raises(InputError, match="free axes.*--input-shape"):
+    with pytest.raises(InputError, match=r"free axes.*--input-shape"):
         settle(OneInput(), free, (), None, dynamic_batch=True)
     (spec,) = settle(OneInput(), free, ranges("1x3x8x8"), None, dynamic_batch=True)
     assert spec.optimum == (1, 3, 8, 8)
@@ -153,9 +153,7 @@ def test_a_model_that_refuses_its_input_is_named_in_words() -> None:
 
 
 def image_range(minimum: str, optimum: str, maximum: str, module: nn.Module) -> tuple[TensorSpec, ...]:
-    return settle(
-        module, (), shape_ranges((), [minimum], [optimum], [maximum]), None, dynamic_batch=True
-    )
+    return settle(module, (), shape_ranges((), [minimum], [optimum], [maximum]), None, dynamic_batch=True)
 
 
 def test_bottleneck_networks_need_multiples() -> None:

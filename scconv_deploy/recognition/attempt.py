@@ -37,6 +37,12 @@ HEAD = 64
 MAX_CANDIDATES = 3000
 """Candidates tried per module before it is left as it is (about a millisecond each)."""
 
+_BRANCHES = (
+    "its forward reads values of its input back into Python (as 'if x.mean() > 0' does), so it may take "
+    "another path on inputs that were not tried"
+)
+_NO_GATE = "it has two per-channel vectors, but compares no normalised values with a threshold as an SRU does"
+
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
@@ -102,12 +108,14 @@ def attempt(module: nn.Module, benches: Benches) -> Accepted | Refused:
     looks = _looks_like(first.seen)
     if changed or first.seen.random:
         return Refused(changed or _random_reason(first.seen), looks_like=looks or changed is not None)
+    if first.seen.reads_input:
+        return Refused(_BRANCHES, looks)
     whole = first.seen.gates and len(first.seen.convs) == CRU_CONVOLUTIONS
     if isinstance(found, str):
         return Refused(found, looks, whole)
     if found.gamma and (not first.seen.gates or found.channels % 2):
         odd = f"it has an odd number of channels ({found.channels}); an SRU cuts them into two equal halves"
-        return Refused(odd if first.seen.gates else "it has no gate", looks_like=first.seen.gates)
+        return Refused(odd if first.seen.gates else _NO_GATE, looks)
     try:
         result = _certify(twin, found, first, benches)
         return _with_hooks(module, twin, result, first) if isinstance(result, Accepted) else result

@@ -77,6 +77,8 @@ class Observation:
     sizes: list[int] = field(default_factory=list)
     clamped: list[float] = field(default_factory=list)
     odd_convolutions: list[str] = field(default_factory=list)
+    reads_input: bool = False
+    """Whether Python was told a value that depends on the input, as ``if x.mean() > 0`` asks for."""
 
     @property
     def random(self) -> str | None:
@@ -105,12 +107,15 @@ class _Watcher(TorchDispatchMode):  # type: ignore[no-untyped-call]
         names: Mapping[int, str],
         paddings: Mapping[str, tuple[str, tuple[int, int]]],
         settings: frozenset[str],
+        x: Tensor,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.names = names
         self.paddings = paddings
         self.settings = settings
         self.seen = Observation()
+        # Storage -> a tensor in it, kept alive so that no later tensor gets the same address.
+        self.from_input = {x.untyped_storage().data_ptr(): x}
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -133,7 +138,17 @@ class _Watcher(TorchDispatchMode):  # type: ignore[no-untyped-call]
             self.seen.sizes += [int(v) for v in args[1] if int(v) > 0][1:2]
         else:
             self._scalars(name, args)
-        return func(*args, **(kwargs or {}))
+        result = func(*args, **(kwargs or {}))
+        self._follow_input(name, [*args, *(kwargs or {}).values()], result)
+        return result
+
+    def _follow_input(self, name: str, given: Iterable[Any], result: object) -> None:
+        """Note which results depend on the input, and whether one of them became a Python number."""
+        tensors = [t for t in _flat(given) if isinstance(t, Tensor)]
+        if any(t.untyped_storage().data_ptr() in self.from_input for t in tensors):
+            self.seen.reads_input |= name == "_local_scalar_dense"
+            made = (t for t in _flat([result]) if isinstance(t, Tensor) and t.numel())
+            self.from_input.update((t.untyped_storage().data_ptr(), t) for t in made)
 
     def _name(self, value: object) -> str | None:
         return self.names.get(value.untyped_storage().data_ptr()) if isinstance(value, Tensor) else None
@@ -190,7 +205,7 @@ def observe(module: nn.Module, x: Tensor) -> tuple[Observation, Tensor]:
         Exception: whatever the module itself raises.
     """
     settings = frozenset(name for name, tensor in tensors(module).items() if tensor.numel() == 1)
-    watcher = _Watcher(_storages(module), _padding_modes(module), settings)
+    watcher = _Watcher(_storages(module), _padding_modes(module), settings, x)
     with torch.no_grad(), watcher:
         y: object = module(x)
     if not isinstance(y, Tensor):

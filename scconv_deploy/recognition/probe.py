@@ -23,6 +23,9 @@ SIZES = ((3, 5), (4, 6), (5, 4), (6, 8), (8, 8), (7, 7), (10, 10), (12, 16), (20
 OPEN_LOGIT = 50.0
 """sigmoid(50) is 1 in float64 and above any threshold below 1."""
 
+_RANGES = (("dark image", 0.5, -3.0), ("bright image", 20.0, 40.0), ("faint image", 1e-3, 0.0))
+"""Spread and offset of inputs beside the usual ones: a clamp or a ReLU6 acts only on some of them."""
+
 
 class GammaStyle(Enum):
     """How gamma is drawn."""
@@ -89,10 +92,12 @@ class Draft:
                 made[name] = value if len(shape) > 1 or biases else torch.zeros_like(value)
         return self.drawn[key]
 
-    def image(self, label: str, shape: tuple[int, int, int, int]) -> Tensor:
-        """A random input with a small offset, so that means matter."""
+    def image(
+        self, label: str, shape: tuple[int, int, int, int], spread: float = 1.0, offset: float = 0.25
+    ) -> Tensor:
+        """A random input with an offset, so that means matter."""
         source = generator(self.seed, "x:" + label)
-        return torch.randn(shape, generator=source, dtype=torch.float64) + 0.25
+        return torch.randn(shape, generator=source, dtype=torch.float64) * spread + offset
 
 
 def generator(seed: int, label: str) -> torch.Generator:
@@ -140,6 +145,10 @@ def general_probes(draft: Draft, channels: int, sizes: tuple[tuple[int, int], ..
     ]
     stored = draft.image("stored", (2, channels, *first))
     found.append(Probe("stored weights", stored, None, None))
+    for name, spread, offset in _RANGES:
+        weights = draft.weights("ranges", GammaStyle.POSITIVE_SUM)
+        x = draft.image(name, (1, channels, *first), spread, offset)
+        found.append(Probe(name, x, weights, weights))
     if draft.gamma is None:
         return found
     found.append(probe("dominant channel", GammaStyle.DOMINANT, 1, first, "first"))

@@ -27,10 +27,6 @@ from scconv_deploy.scconv.spec import ConvSpec, CRUSpec, Fuse, Order, SCConvSpec
 from scconv_deploy.scconv.style import GraphStyle
 from scconv_deploy.scconv.writer import Size, Writer
 
-EMITTED_FROM = 18
-"""First opset of the operators written here (ReduceMean takes its axes as an input from 18 on); for an older
-opset blocks are traced through PyTorch."""
-
 
 def can_emit(spec: SCConvSpec) -> bool:
     """Whether every convolution pads with zeros; other modes are traced through PyTorch instead."""
@@ -124,7 +120,7 @@ def _emit_cru(
     y1 = w.op("Add", (wide, _conv(w, "pwc1", spec.pwc1, named, up)))
     merged = style.merged_y2 and can_merge_y2(spec)
     y2 = _conv(w, "y2", ConvSpec(spec.pwc2.c_in, spec.c_out) if merged else spec.pwc2, named, low)
-    parts = (y2,)
+    parts: tuple[str, ...] = (y2,)
     if not merged and spec.y2_order is not Y2Order.PWC2_ONLY:
         parts = (y2, low) if spec.y2_order is Y2Order.PWC2_LOW else (low, y2)
         y2 = w.op("Concat", parts, axis=1)

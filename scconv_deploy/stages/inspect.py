@@ -13,8 +13,9 @@ from typing import Any
 import onnx
 
 from scconv_deploy.artifacts import Inspection, TensorSpec
-from scconv_deploy.checkpoint.inert import Inert, load_inert, tensors
+from scconv_deploy.checkpoint.inert import load_inert, tensors
 from scconv_deploy.checkpoint.kinds import Kind, kind_of
+from scconv_deploy.checkpoint.pickled import Inert
 from scconv_deploy.checkpoint.read import is_torch_layer, needed_globals
 from scconv_deploy.checkpoint.shapes import scconv_prefixes
 from scconv_deploy.checkpoint.state import strip_prefixes

@@ -28,7 +28,7 @@ from scconv_deploy.errors import InputError
 from scconv_deploy.graph.expand import expand_blocks
 from scconv_deploy.graph.names import rename_nodes, strip_metadata
 from scconv_deploy.inputs import UNBOUNDED, example_tensors, reason, run_once
-from scconv_deploy.scconv.emit import EMITTED_FROM, can_emit
+from scconv_deploy.scconv.emit import can_emit
 from scconv_deploy.scconv.operator import with_block_operators
 from scconv_deploy.threads import threads_for
 
@@ -42,11 +42,9 @@ def run(lowered: LoweredModel, inputs: tuple[TensorSpec, ...], config: ExportCon
     example = example_tensors(inputs, config.seed, tracing_shapes(inputs))
     with threads_for(t.numel() for t in example):
         results = run_once(lowered.module, example, inputs)
-    output_names = _output_names(results)
+    output_names = _unique(_output_names(results), taken=[s.name for s in inputs])
     # A deep copy would double the weights' memory; the swap shares them and leaves the deploy modules alone.
-    traceable = shallow_copy(lowered.module)
-    if config.opset >= EMITTED_FROM:
-        traceable = with_block_operators(traceable, can_emit)
+    traceable = with_block_operators(shallow_copy(lowered.module), can_emit)
     model = _to_onnx(traceable, example, inputs, output_names, config.opset)
     expand_blocks(model)
     rename_nodes(model)
@@ -187,6 +185,18 @@ def _output_names(results: object) -> list[str]:
     if len(tensors) == 1 and not tensors[0][0]:
         return ["output"]
     return ["_".join(_key(k) for k in path) or "output" for path, _ in tensors]
+
+
+def _unique(names: Sequence[str], taken: Sequence[str]) -> list[str]:
+    """Names in one ONNX graph are unique: an output called like an input or another output gets a suffix."""
+    found: list[str] = []
+    for name in names:
+        made, count = name, 1
+        while made in taken or made in found:
+            count += 1
+            made = f"{name}_out" if count == 2 else f"{name}_out{count}"
+        found.append(made)
+    return found
 
 
 def _key(entry: object) -> str:

@@ -24,6 +24,7 @@ from scconv_deploy.artifacts import (
     ParityReport,
     Tolerance,
     TracedGraph,
+    Verdict,
 )
 from scconv_deploy.contracts import Progress, Runner
 from scconv_deploy.errors import InputError, VerificationError
@@ -36,6 +37,10 @@ from scconv_deploy.runtime.backends import open_runner
 from scconv_deploy.runtime.onnx import OnnxRunner, version
 from scconv_deploy.threads import threads_for
 from scconv_deploy.tolerances import END_TO_END_FP32
+
+TRUTH_ELEMENTS = 2**19
+"""Input elements run in float64 (three images of 3x224x224): it costs several times fp32. A case that misses
+its limit always gets its truth, since the verdict asks for it."""
 
 GOLDEN_BATCH = 4
 """Samples that travel with the bundle."""
@@ -160,12 +165,16 @@ def _compare_all(
     direct: list[Comparison] = []
     wide: list[Comparison] = []
     itself: list[Comparison] = []
+    spent = 0
     for index, case in enumerate(cases):
         progress.update(f"comparing {case.name}", index / len(cases))
         found, want, got = compare(runner, reference, case, END_TO_END_FP32)
         direct += found
-        if truth is None:
+        size = sum(a.size for a in case.inputs.values())
+        missed = any(c.verdict is Verdict.FAIL for c in found)
+        if truth is None or (spent + size > TRUTH_ELEMENTS and not missed):
             continue
+        spent += size
         exact = truth.run(case.inputs)
         for name in want:
             wide.append(judge(case.name, name, exact[name], got[name], END_TO_END_FP32))

@@ -88,7 +88,7 @@ def _bundle(module: nn.Module, out: Path) -> str:
 def _measured(subjects: Sequence[str | nn.Module], config: BenchConfig) -> dict[str, Json]:
     heard = _Notes()
     timings: tuple[Timing, ...] = run_benchmark(subjects, config, heard)
-    show_timings(Console(), timings)
+    show_timings(Console(width=110), timings)
     return {
         "yardstick": timings[0].name,
         "timings": [dict(asdict(t)) for t in timings],

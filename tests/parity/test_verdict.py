@@ -91,9 +91,7 @@ def test_ambiguous_where_pytorch_itself_is_as_far_off() -> None:
         (None, None, None),  # there is no truth
     ],
 )
-def test_not_ambiguous(
-    against_truth: float | None, itself: float | None, pieces: PieceChecks | None
-) -> None:
+def test_not_ambiguous(against_truth: float | None, itself: float | None, pieces: PieceChecks | None) -> None:
     assert decided(0.5, against_truth, itself, pieces).verdict is Verdict.FAIL
 
 

@@ -70,7 +70,9 @@ def write_manifest(folder: Path, manifest: dict[str, Any]) -> None:
     """Write it with the present files' hashes, as a forger would."""
     names = ("model.onnx", "samples.npz")
     manifest["files"] = {
-        n: {"sha256": hashlib.sha256((folder / n).read_bytes()).hexdigest()} for n in names if (folder / n).exists()
+        n: {"sha256": hashlib.sha256((folder / n).read_bytes()).hexdigest()}
+        for n in names
+        if (folder / n).exists()
     }
     (folder / "manifest.json").write_text(json.dumps(manifest))
 

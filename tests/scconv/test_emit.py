@@ -14,7 +14,7 @@ import torch
 
 from scconv_deploy.graph.names import belongs_to
 from scconv_deploy.scconv.deploy import DeploySCConv
-from scconv_deploy.scconv.emit import EMITTED_FROM, can_emit, emit_block
+from scconv_deploy.scconv.emit import can_emit, emit_block
 from scconv_deploy.scconv.operator import BlockCall, BlockPlan
 from scconv_deploy.scconv.reference import ReferenceSCConv, constants
 from scconv_deploy.scconv.spec import Comparison, Fuse, Gate, Norm, SCConvSpec, Y2Order
@@ -253,6 +253,6 @@ def test_only_zero_padding_is_emitted() -> None:
 
 
 def test_older_opsets_are_refused_by_the_checker() -> None:
-    """EMITTED_FROM is a fact, not a choice: one opset lower is not valid ONNX."""
+    """Why the configuration's opsets start at 18: one lower, what is written here is not valid ONNX."""
     with pytest.raises((onnx.checker.ValidationError, onnx.shape_inference.InferenceError)):
-        model_of(deploy_of(reference_of(base()), GraphStyle()), EMITTED_FROM - 1, ("n", 8, "h", "w"))
+        model_of(deploy_of(reference_of(base()), GraphStyle()), OPSETS[0] - 1, ("n", 8, "h", "w"))

@@ -87,7 +87,9 @@ def test_no_payload_runs(kind: str, trust: tuple[str, ...], tmp_path: Path) -> N
     assert not witness.exists()
 
 
-@pytest.mark.parametrize("wrap", ["bare", "state_dict", "model_state_dict", "DataParallel", "compiled", "legacy"])
+@pytest.mark.parametrize(
+    "wrap", ["bare", "state_dict", "model_state_dict", "DataParallel", "compiled", "legacy"]
+)
 def test_weights_with_a_factory(wrap: str, tmp_path: Path) -> None:
     net, path = make_net(), tmp_path / "weights.pt"
     state: object = net.state_dict()
@@ -121,7 +123,7 @@ def test_factories_that_do_not_work(name: str, message: str, tmp_path: Path) -> 
 
 def test_weights_alone_ask_for_a_factory(tmp_path: Path) -> None:
     torch.save(make_net().state_dict(), tmp_path / "weights.pt")
-    with pytest.raises(InputError, match="--factory package.module:callable"):
+    with pytest.raises(InputError, match=r"--factory package\.module:callable"):
         load.run(tmp_path / "weights.pt", config())
 
 
@@ -136,13 +138,15 @@ def test_weights_that_do_not_fit(fault: str, tmp_path: Path) -> None:
     else:
         state["surplus.weight"] = torch.zeros(1)
     torch.save(state, tmp_path / "weights.pt")
-    with pytest.raises(InputError, match="surplus.weight" if fault == "unexpected" else name):
+    with pytest.raises(InputError, match=r"surplus\.weight" if fault == "unexpected" else name):
         load.run(tmp_path / "weights.pt", factory("make_net"))
 
 
 @pytest.mark.parametrize("kind", [Kind.TORCHSCRIPT, Kind.EXPORTED_PROGRAM, Kind.ONNX, Kind.UNKNOWN])
 def test_other_kinds_are_refused_by_name(kind: Kind, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=kind.value.replace("(", r"\(").replace(")", r"\)").replace(".", r"\.")):
+    with pytest.raises(
+        InputError, match=kind.value.replace("(", r"\(").replace(")", r"\)").replace(".", r"\.")
+    ):
         load.run(written(kind, tmp_path / "model.pt"), config())
 
 
