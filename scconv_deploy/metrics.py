@@ -31,8 +31,9 @@ def measure(reference: np.ndarray, result: np.ndarray) -> TensorMetrics:
     if not finite:
         return TensorMetrics(WORST, WORST, WORST, WORST, math.nan, -WORST, top1, finite=False)
     error = np.abs(got - want)
-    magnitude = np.abs(want)
-    floor = max(float(magnitude.mean()), float(np.finfo(np.float64).tiny))
+    # Against an all-zero reference the relative error is legitimately infinite.
+    with np.errstate(over="ignore"):
+        relative = float((error / np.maximum(np.abs(want), _floor(want))).max())
     noise = float(np.square(error).sum())
     # Sums, not BLAS dot products: waking BLAS's threads costs more than the work on one sample.
     signal = float(np.square(want).sum())
@@ -41,7 +42,7 @@ def measure(reference: np.ndarray, result: np.ndarray) -> TensorMetrics:
         max_abs=float(error.max()),
         mean_abs=float(error.mean()),
         p99_abs=float(np.quantile(error, 0.99)),
-        max_rel=float((error / np.maximum(magnitude, floor)).max()),
+        max_rel=relative,
         cosine=float((want * got).sum()) / norms if norms else float(np.array_equal(want, got)),
         sqnr_db=_decibels(signal, noise),
         top1_agreement=top1,
@@ -69,6 +70,10 @@ def judge(
         verdict = Verdict.PASS if value <= limit else Verdict.FAIL
         sentence = f"{tolerance.metric} {value:.3g}, limit {limit:.3g} ({tolerance.name})"
     return Comparison(case, output, tuple(result.shape), metrics, limit, verdict, sentence)
+
+
+def _floor(want: np.ndarray) -> float:
+    return max(float(np.abs(want).mean()), float(np.finfo(np.float64).tiny))
 
 
 def _top1(want: np.ndarray, got: np.ndarray) -> float | None:

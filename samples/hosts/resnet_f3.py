@@ -1,3 +1,4 @@
+# ruff: noqa: D101, D102 - a host model is kept the way users write it
 """A small ResNet whose bottlenecks hold an SCConv in place of the 3x3 (F3: soft gate, nn.GroupNorm).
 
 Run it: ``python samples/hosts/resnet_f3.py --target onnx -o out/resnet_f3``.

@@ -1,4 +1,4 @@
-"""An untrained hard-gated network, where PyTorch's own float32 flips gates: promoted, unless a piece is broken."""
+"""An untrained hard-gated network: PyTorch's own float32 flips gates. Promoted, unless a piece is broken."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.e2e.faults import changed_head, doubled, doubled_output, dropped_gwc_
 
 
 def network() -> nn.Module:
-    """Nine hard-gated blocks at their initial weights: one flip early moves the logits by a few percent."""
+    """Ten hard-gated blocks at their initial weights: one flip early moves the logits by a few percent."""
     torch.manual_seed(0)
     return zoo.build("scconv_resnet20", family="paper", blocks=[2, 2, 2]).eval()
 
