@@ -1,15 +1,9 @@
-"""Module + checkpoint + configuration -> the inputs' names, dtypes and ranges, settled once.
-
-Also finds out, by running the model on the ``meta`` device (shapes only, no arithmetic), whether a dynamic
-height or width must be a multiple of something: a stride-2 path that floors against a residual that ceils
-only meets for some sizes.
-"""
+"""Module + checkpoint + configuration -> the inputs' names, dtypes and ranges, settled once."""
 
 from __future__ import annotations
 
-import copy
 import inspect
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import torch
@@ -18,12 +12,6 @@ from torch import nn
 from scconv_deploy.artifacts import TensorSpec
 from scconv_deploy.config import ShapeRange, dims
 from scconv_deploy.errors import InputError, nearest
-
-MULTIPLES = (1, 2, 4, 8, 16, 32, 64)
-"""Candidate divisors of a dynamic height or width; 64 covers six halvings."""
-
-Sizes = Sequence[tuple[TensorSpec, tuple[int, ...]]]
-"""One shape for every input."""
 
 AXIS_NAMES = {0: "batch", 1: "channels", 2: "height", 3: "width"}
 
@@ -62,6 +50,7 @@ def settle(
         specs = _from_ranges(ranges, names, _required_names(module))
     by_name = _ranges_by_name(specs, ranges)
     settled = [_with_range(spec, by_name.get(spec.name)) for spec in specs]
+    settled = _own_symbols(settled)
     if not dynamic_batch:
         return tuple(settled)
     # Only inputs of the same leading size share the batch; another one (anchors, a table) keeps its own.
@@ -111,37 +100,6 @@ def reason(error: BaseException) -> str:
 def small_shape(spec: TensorSpec) -> tuple[int, ...]:
     """The smallest shape of an input's range, for runs that only look at structure."""
     return spec.minimum
-
-
-def find_multiples(
-    module: nn.Module, specs: Sequence[TensorSpec]
-) -> tuple[tuple[TensorSpec, ...], list[str]]:
-    """Restrict dynamic heights and widths (axis 2 and up) to what the model accepts, and say so.
-
-    Returns:
-        The inputs with ``multiple_of`` set and ranges rounded inwards, and one note per restriction.
-
-    Raises:
-        InputError: the model accepts no size of the range.
-    """
-    free = [
-        (s.name, axis) for s in specs for axis in range(2, len(s.shape)) if isinstance(s.shape[axis], str)
-    ]
-    if not free:
-        return tuple(specs), []
-    runner = _shape_runner(module, specs)
-    for multiple in MULTIPLES:
-        rounded = [_rounded(spec, multiple) for spec in specs]
-        if any(spec is None for spec in rounded):
-            break
-        candidates = [spec for spec in rounded if spec is not None]
-        if all(runner(shapes) for shapes in _sizes(candidates, multiple)):
-            return tuple(candidates), _multiple_notes(specs, candidates, multiple)
-    shown = ", ".join(f"{s.name} {dims(s.minimum)} to {dims(s.maximum)}" for s in specs)
-    raise InputError(
-        f"the model does not run over the whole range ({shown}), not even at multiples of up to "
-        f"{MULTIPLES[-1]}; give static shapes with --input-shape, or a narrower range"
-    )
 
 
 def forward_names(module: nn.Module) -> list[str]:
@@ -254,81 +212,36 @@ def _check_fixed_axes(spec: TensorSpec, given: ShapeRange) -> None:
         )
 
 
-def _shape_runner(module: nn.Module, specs: Sequence[TensorSpec]) -> Callable[[Sizes], bool]:
-    """A predicate: does the model accept these shapes? Runs on the meta device where the model can."""
-    real = copy.deepcopy(module).eval()
-    try:
-        probe = copy.deepcopy(real).to("meta")
-    except Exception:  # noqa: BLE001 - user modules may refuse any device
-        return _accepts(real, "cpu")
-    runner = _accepts(probe, "meta")
-    # A model that keeps tensors outside its buffers, or reads values, runs on no meta tensor of any size.
-    return runner if runner([(s, s.optimum) for s in specs]) else _accepts(real, "cpu")
+def fixed_batch(specs: Sequence[TensorSpec]) -> tuple[TensorSpec, ...]:
+    """The same inputs with axis 0 fixed at its optimum."""
+    fixed = []
+    for spec in specs:
+        if spec.shape and isinstance(spec.shape[0], str):
+            size = spec.optimum[0]
+            spec = replace(
+                spec,
+                shape=(size, *spec.shape[1:]),
+                minimum=(size, *spec.minimum[1:]),
+                maximum=(size, *spec.maximum[1:]),
+            )
+        fixed.append(spec)
+    return tuple(fixed)
 
 
-def _accepts(module: nn.Module, device: str) -> Callable[[Sizes], bool]:
-    def accepts(sizes: Sizes) -> bool:
-        arguments = [torch.zeros(shape, dtype=getattr(torch, s.dtype), device=device) for s, shape in sizes]
-        try:
-            with torch.no_grad():
-                module(*arguments)
-        except Exception:  # noqa: BLE001 - any refusal by the user's forward means "not this size"
-            return False
-        return True
-
-    return accepts
-
-
-def _rounded(spec: TensorSpec, multiple: int) -> TensorSpec | None:
-    """The range rounded inwards to multiples, or None where nothing is left of it."""
-    lo, mid, hi = list(spec.minimum), list(spec.optimum), list(spec.maximum)
-    of: dict[int, int] = {}
-    for axis in range(2, len(lo)):
-        if not isinstance(spec.shape[axis], str):
-            continue
-        lo[axis] = -(-lo[axis] // multiple) * multiple
-        hi[axis] = hi[axis] // multiple * multiple
-        if lo[axis] > hi[axis]:
-            return None
-        mid[axis] = min(max(round(mid[axis] / multiple) * multiple, lo[axis]), hi[axis])
-        if multiple > 1:
-            of[axis] = multiple
-    return replace(spec, minimum=tuple(lo), optimum=tuple(mid), maximum=tuple(hi), multiple_of=of)
-
-
-def _sizes(specs: Sequence[TensorSpec], multiple: int) -> Iterator[Sizes]:
-    """Batch 1 at every corner, and the first steps away from the minimum, height and width apart."""
-    axes = sorted({axis for s in specs for axis in range(2, len(s.shape)) if isinstance(s.shape[axis], str)})
-    steps: list[dict[int, int]] = [{}]
-    steps += [{axis: k * multiple} for axis in axes for k in (1, 2, 3, 5)]
-    steps += [dict.fromkeys(axes, k * multiple) for k in (1, 3)]
-    for step in steps:
-        yield [(s, _stepped(s, step)) for s in specs]
-    yield [(s, (1, *s.maximum[1:])) for s in specs]
-
-
-def _stepped(spec: TensorSpec, step: Mapping[int, int]) -> tuple[int, ...]:
-    shape = list(spec.minimum)
-    shape[0] = 1 if isinstance(spec.shape[0], str) else shape[0]
-    for axis, extra in step.items():
-        if axis < len(shape) and isinstance(spec.shape[axis], str):
-            shape[axis] = min(shape[axis] + extra, spec.maximum[axis])
-    return tuple(shape)
-
-
-def _multiple_notes(before: Sequence[TensorSpec], after: Sequence[TensorSpec], multiple: int) -> list[str]:
-    if multiple == 1:
-        return []
-    notes = []
-    for old, new in zip(before, after, strict=True):
-        axes = [AXIS_NAMES.get(a, f"axis {a}") for a in new.multiple_of]
-        text = (
-            f"input '{new.name}': {' and '.join(axes)} must be a multiple of {multiple} "
-            "(found by probing the model)"
+def _own_symbols(specs: Sequence[TensorSpec]) -> list[TensorSpec]:
+    """Inputs share an axis' symbol only where they share its range: ``height`` else becomes ``a_height``."""
+    ranges: dict[str, set[tuple[int, int, int]]] = {}
+    for spec in specs:
+        for axis, symbol in enumerate(spec.shape):
+            if isinstance(symbol, str):
+                bounds = (spec.minimum[axis], spec.optimum[axis], spec.maximum[axis])
+                ranges.setdefault(symbol, set()).add(bounds)
+    return [
+        replace(
+            spec,
+            shape=tuple(
+                f"{spec.name}_{s}" if isinstance(s, str) and len(ranges[s]) > 1 else s for s in spec.shape
+            ),
         )
-        if (old.minimum, old.maximum) != (new.minimum, new.maximum):
-            text += f"; the range became {dims(new.minimum)} to {dims(new.maximum)}"
-        if old.optimum != new.optimum:
-            text += f", the optimum {dims(new.optimum)}"
-        notes.append(text)
-    return notes
+        for spec in specs
+    ]

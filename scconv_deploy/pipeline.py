@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -18,6 +19,7 @@ from scconv_deploy.artifacts import (
     Bundle,
     GoldenSamples,
     Inspection,
+    LoweredModel,
     ParityReport,
     SourceModel,
     StageTiming,
@@ -30,7 +32,8 @@ from scconv_deploy.bench.subjects import BundleSubject, Subject, bundle_subject,
 from scconv_deploy.config import BenchConfig, ExportConfig, Form, Precision
 from scconv_deploy.contracts import Exporter, RunListener
 from scconv_deploy.errors import CapabilityError, InputError, VerificationError
-from scconv_deploy.inputs import example_tensors, find_multiples, settle, small_shape
+from scconv_deploy.inputs import UNBOUNDED, example_tensors, fixed_batch, settle, small_shape
+from scconv_deploy.multiples import find_multiples, settle_batch
 from scconv_deploy.parity.cases import make_cases, read_samples
 from scconv_deploy.parity.reference import Reference
 from scconv_deploy.scconv.style import GraphStyle
@@ -84,7 +87,7 @@ def run_export(
             lowered = lower.run(model, recognition, exporter.style(config), small, inputs)
             done(f"{len(lowered.folded)} BatchNorms folded")
         with clock.stage("trace") as done:
-            graph = trace.run(lowered, inputs, config)
+            graph = _trace(lowered, inputs, config)
             done(f"{len(graph.model.graph.node)} nodes, opset {graph.opset}")
         with clock.stage("simplify") as done:
             graph = simplify.run(graph, config)
@@ -104,8 +107,9 @@ def run_export(
             else:
                 golden = _golden_only(lowered.reference, graph, config)
                 done("skipped (--no-verify)")
-        notes += [*model.notes, *input_notes, *lowered.notes, *built.notes]
-        for text in [*input_notes, *lowered.notes, *built.notes]:
+        late = [*model.notes, *input_notes, *graph.notes, *built.notes]
+        notes += late
+        for text in late:
             listener.note(text)
         with clock.stage("package") as done:
             contents = package.Contents(
@@ -243,7 +247,23 @@ def _settle_inputs(
     example_inputs: Sequence[torch.Tensor] | None,
 ) -> tuple[tuple[TensorSpec, ...], list[str]]:
     inputs = settle(model.module, model.inputs, config.shapes, example_inputs, exporter.dynamic_batch)
-    return find_multiples(model.module, inputs)
+    inputs, batch_notes = settle_batch(model.module, inputs)
+    inputs, size_notes = find_multiples(model.module, inputs)
+    return inputs, batch_notes + size_notes
+
+
+def _trace(lowered: LoweredModel, inputs: tuple[TensorSpec, ...], config: ExportConfig) -> TracedGraph:
+    """Trace; where the batch was opened for the user and the model cannot have it free, fix it and say so."""
+    try:
+        return trace.run(lowered, inputs, config)
+    except InputError as error:
+        if not any(s.maximum[:1] == (UNBOUNDED,) for s in inputs):
+            raise
+        fixed = fixed_batch(inputs)
+        graph = trace.run(lowered, fixed, config)
+        size = fixed[0].optimum[0]
+        note = f"the batch is fixed at {size}: with a free batch, {error}"
+        return replace(graph, notes=(*graph.notes, note))
 
 
 def _golden_only(reference: nn.Module, graph: TracedGraph, config: ExportConfig) -> GoldenSamples:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import stat
 import struct
 import zipfile
 from enum import StrEnum
@@ -36,6 +37,9 @@ def kind_of(path: Path) -> Kind:
         raise InputError(f"{path} does not exist")
     if path.is_dir():
         raise InputError(f"{path} is a folder; give the model file itself")
+    # Opening a named pipe or a device may wait, or read, for ever.
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise InputError(f"{path} is no regular file (a pipe, socket or device); copy its content to a file")
     try:
         with path.open("rb") as stream:
             head = stream.read(16)
@@ -59,7 +63,8 @@ def _zip_kind(path: Path) -> Kind:
     try:
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
-    except (zipfile.BadZipFile, OSError) as error:
+            _refuse_forged_zip(path, archive.infolist())
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
         raise InputError(
             f"{path} begins like a PyTorch file but its directory is damaged ({error}); "
             "the download or copy was probably cut short"
@@ -73,15 +78,49 @@ def _zip_kind(path: Path) -> Kind:
     return Kind.TORCH_ZIP if "data.pkl" in tails else Kind.UNKNOWN
 
 
+def _refuse_forged_zip(path: Path, entries: list[zipfile.ZipInfo]) -> None:
+    """Refuse what no writer of models produces: names that leave the archive, twins, bombs.
+
+    torch stores entries without compression, so their sizes add up to no more than the file's. A .pt2 or a
+    re-packed archive may be compressed; weights never shrink to a twentieth.
+    """
+    seen: set[str] = set()
+    for entry in entries:
+        parts = entry.filename.replace("\\", "/").split("/")
+        if ".." in parts or parts[0] == "" or ":" in parts[0] or "\0" in entry.orig_filename:
+            raise InputError(
+                f"{path} contains an entry named {entry.filename[:80]!r}, which would leave the archive: "
+                "the file is probably hostile; nothing was unpacked"
+            )
+        if entry.filename in seen:
+            raise InputError(
+                f"{path} contains {entry.filename[:80]!r} twice, so that two programs may read two different "
+                "models: the file is damaged or hostile"
+            )
+        seen.add(entry.filename)
+    size = path.stat().st_size
+    declared = sum(entry.file_size for entry in entries)
+    packed = sum(entry.compress_size for entry in entries)
+    if packed > size or declared > 20 * size + (1 << 20):
+        raise InputError(
+            f"{path} has {size} bytes and declares {declared} inside (a decompression bomb, or a damaged "
+            "archive); nothing was unpacked"
+        )
+
+
 def _is_safetensors(path: Path, head: bytes) -> bool:
     if len(head) < 9 or head[8:9] != b"{":
         return False
     (length,) = struct.unpack("<Q", head[:8])
+    # A header that begins with a tensor's entry but does not fit is a damaged file of this kind: its reader
+    # says so better than "unknown".
+    if head[8:16].lstrip(b"{ ").startswith(b'"') and 2 <= length <= 100_000_000:
+        return True
     if not 2 <= length <= min(100_000_000, path.stat().st_size - 8):
         return False
     with path.open("rb") as stream:
         stream.seek(8)
         try:
             return isinstance(json.loads(stream.read(length)), dict)
-        except (ValueError, UnicodeDecodeError):
+        except (ValueError, UnicodeDecodeError, RecursionError):
             return False

@@ -8,64 +8,33 @@ the classes or modules the user named with ``--trust``. ``weights_only=False`` i
 from __future__ import annotations
 
 import importlib
-import io
-import pickle
-import pickletools
 import sys
-import zipfile
 from collections.abc import Sequence
 from pathlib import Path
+from types import BuiltinFunctionType, FunctionType
 from typing import Any
 
 import torch
 from torch import nn
+from torch.nn import functional
 
-from scconv_deploy.checkpoint.kinds import Kind, kind_of
+from scconv_deploy.checkpoint.archive import outline
+from scconv_deploy.checkpoint.trust import is_trusted, refuse_system_calls, trust_options
 from scconv_deploy.errors import InputError, UntrustedCodeError
-
-SYSTEM_MODULES = frozenset(
-    {"builtins", "__builtin__", "os", "posix", "nt", "sys", "subprocess", "shutil", "runpy", "importlib"}
-    | {"pty", "socket", "ctypes", "code", "pdb", "commands", "webbrowser", "multiprocessing"}
-)
-"""Top-level modules whose functions start processes, run code or change the system."""
 
 Allowed = tuple[Any, str]
 """A class and the dotted name under which the checkpoint asks for it."""
 
 
 def needed_globals(path: Path) -> tuple[str, ...]:
-    """Dotted names of every class or function the checkpoint would import, beyond torch's safe list.
+    """Dotted names of every class or function the checkpoint would import, beyond plain data.
 
-    Nothing is executed: the pickle is only disassembled.
+    Nothing is executed: the pickle is only read as data.
 
     Raises:
-        InputError: the file's pickle is damaged.
+        InputError: the file or its pickle is damaged.
     """
-    try:
-        if kind_of(path) is not Kind.TORCH_LEGACY:
-            return tuple(sorted(torch.serialization.get_unsafe_globals_in_checkpoint(str(path))))
-        return tuple(sorted(_legacy_globals(path.read_bytes())))
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, IndexError) as error:
-        raise InputError(f"{path} cannot be read: {_first_line(error)}") from error
-
-
-def _legacy_globals(data: bytes) -> set[str]:
-    """The same for the format before torch 1.6: five pickles (magic, protocol, system, content, keys).
-
-    torch lists globals of zip archives only, so each pickle is handed over inside one.
-    """
-    names: set[str] = set()
-    start = 0
-    for _ in range(5):
-        length = 1 + max(position or 0 for _, _, position in pickletools.genops(data[start:]))
-        archive = io.BytesIO()
-        with zipfile.ZipFile(archive, "w", zipfile.ZIP_STORED) as written:
-            written.writestr("archive/data.pkl", data[start : start + length])
-            written.writestr("archive/version", "3\n")
-        archive.seek(0)
-        names.update(torch.serialization.get_unsafe_globals_in_checkpoint(archive))
-        start += length
-    return names
+    return outline(path).needs
 
 
 def is_torch_layer(name: str) -> bool:
@@ -82,58 +51,67 @@ def torch_layer(name: str) -> type[nn.Module] | None:
     return found if isinstance(found, type) and issubclass(found, nn.Module) else None
 
 
+def torch_function(name: str) -> Any:
+    """A function of ``torch.nn.functional`` (or of the operators behind it), which modules keep.
+
+    It may be referred to; calls of it while loading are refused by the outline. None for any other name.
+    """
+    module, _, attribute = name.rpartition(".")
+    if module == "torch.nn.functional":
+        found = getattr(functional, attribute, None)
+        own = getattr(found, "__module__", "") or ""
+        return found if isinstance(found, FunctionType | BuiltinFunctionType) and own == module else None
+    if module == "torch._C._nn":
+        found = getattr(torch._C._nn, attribute, None)
+        return found if isinstance(found, BuiltinFunctionType) else None
+    return None
+
+
 def untrusted(names: Sequence[str], trust: Sequence[str]) -> tuple[str, ...]:
     """Names that neither torch nor ``--trust`` vouches for. Trusting a module trusts its classes."""
-    return tuple(n for n in names if not is_torch_layer(n) and not _is_trusted(n, trust))
+    return tuple(n for n in names if not (torch_layer(n) or torch_function(n) or is_trusted(n, trust)))
 
 
 def load_weights_only(path: Path, trust: Sequence[str] = ()) -> Any:
     """Read a checkpoint; importing user code only for the classes named in ``trust``.
 
-    Trusted modules are looked up beside the checkpoint, in the current folder and on ``sys.path``.
+    Trusted modules are looked up in the current folder, on ``sys.path`` and beside the checkpoint.
 
     Raises:
         UntrustedCodeError: classes are needed that were not named; the message shows the option to add.
         InputError: the file is damaged, or a trusted class cannot be imported.
     """
     names = needed_globals(path)
+    refuse_system_calls(path, names)
     missing = untrusted(names, trust)
     if missing:
-        refuse_system_calls(path, missing)
-        modules = sorted({n.rpartition(".")[0] for n in missing})
-        options = " ".join(f"--trust {m}" for m in modules)
         shown = ", ".join(missing[:6]) + (f" and {len(missing) - 6} more" if len(missing) > 6 else "")
         raise UntrustedCodeError(
             f"{path} is a pickled object and needs code of its own to load: {shown}. "
-            f"If you trust that code, add {options}; nothing was executed"
+            f"If you trust that code, add {trust_options(missing)}; nothing was executed"
         )
-    return load_restricted(path, [_import(name, path.parent) for name in names])
-
-
-def refuse_system_calls(path: Path, names: Sequence[str]) -> None:
-    """Where a checkpoint asks for a system function, no option is offered that would give it one.
-
-    Raises:
-        UntrustedCodeError: a name lies in a module that starts processes, runs code or touches files.
-    """
-    found = [n for n in names if n.partition(".")[0] in SYSTEM_MODULES]
-    if found:
-        raise UntrustedCodeError(
-            f"{path} would call {', '.join(found)} while loading, which no model needs: the file is probably "
-            "hostile; nothing was executed, do not load it elsewhere either"
-        )
+    return _restricted(path, [_import(name, path.parent) for name in names])
 
 
 def load_restricted(path: Path, allowed: Sequence[Allowed]) -> Any:
     """``torch.load(weights_only=True)`` that may construct only ``allowed`` beyond torch's own safe list.
 
     Raises:
-        InputError: the file is damaged or asks for something else.
+        InputError: the file is damaged, larger inside than outside, or asks for something else.
     """
+    outline(path)
+    return _restricted(path, allowed)
+
+
+def _restricted(path: Path, allowed: Sequence[Allowed]) -> Any:
+    # The outline was read before: it bounds the work and the memory of what follows.
     try:
         with torch.serialization.safe_globals(list(allowed)):
             return torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, AttributeError) as error:
+    except MemoryError as error:
+        raise InputError(f"{path} needs more memory to load than this machine gives") from error
+    # A stranger's file decides what goes wrong in here, and in a trusted class's __setstate__.
+    except Exception as error:
         raise InputError(f"{path} cannot be loaded: {_first_line(error)}") from error
 
 
@@ -146,9 +124,10 @@ def import_named(name: str, beside: Path | None = None) -> Any:
     module, _, attribute = name.replace(":", ".").rpartition(".")
     if not module or not attribute:
         raise InputError(f"'{name}' does not name a thing in a module; write it like package.module:callable")
-    places = [str(p) for p in (beside, Path.cwd()) if p is not None]
     before = list(sys.path)
-    sys.path[:0] = [p for p in places if p not in sys.path]
+    # A folder that came with the model file must not replace an installed package of the same name.
+    sys.path.insert(0, str(Path.cwd()))
+    sys.path.extend([] if beside is None else [str(beside)])
     try:
         found: Any = importlib.import_module(module)
         return getattr(found, attribute)
@@ -156,17 +135,17 @@ def import_named(name: str, beside: Path | None = None) -> Any:
         raise InputError(f"module '{module}' has no '{attribute}'") from error
     except Exception as error:
         raise InputError(
-            f"cannot import '{module}' (looked beside the model file, in the current folder and in the "
-            f"installed packages): {type(error).__name__}: {_first_line(error)}"
+            f"cannot import '{module}' (looked in the current folder, in the installed packages and beside "
+            f"the model file): {type(error).__name__}: {_first_line(error)}"
         ) from error
     finally:
         sys.path[:] = before
 
 
 def _import(name: str, beside: Path) -> Allowed:
-    layer = torch_layer(name)
-    if layer is not None:
-        return layer, name
+    vouched = torch_layer(name) or torch_function(name)
+    if vouched is not None:
+        return vouched, name
     found = import_named(name, beside)
     home = getattr(found, "__module__", None)
     # Pickle names a class by the module that defines it. Another name reaches for something that the trusted
@@ -176,11 +155,15 @@ def _import(name: str, beside: Path) -> Allowed:
             f"the checkpoint asks for {name}, which is not defined there but in {home}; "
             "nothing of it was executed"
         )
+    # Trust is given to classes, whose objects the file holds. A function would be called with the file's
+    # own arguments.
+    if not isinstance(found, type):
+        raise UntrustedCodeError(
+            f"the checkpoint asks for {name}, which is no class but a {type(found).__name__} that it could "
+            "call; --trust allows classes only. Name the function that builds the architecture instead (--factory "
+            "package.module:callable): the weights are then read without the file's code"
+        )
     return found, name
-
-
-def _is_trusted(name: str, trust: Sequence[str]) -> bool:
-    return any(name == t or name.startswith(t + ".") for t in (t.replace(":", ".") for t in trust))
 
 
 def _first_line(error: BaseException) -> str:

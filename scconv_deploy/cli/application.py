@@ -219,9 +219,10 @@ def inspect_command(
 
     def work(listener: RunListener) -> Outcome:
         listener.update("starting")
-        from scconv_deploy.pipeline import run_inspect
+        # Not through the pipeline, whose stages import torch: looking into 100 MB takes 0.6 s so, not 2.3 s.
+        from scconv_deploy.stages.inspect import run
 
-        found = run_inspect(path)
+        found = run(path)
         return Outcome(_object(to_json(found)), lambda out: show_inspection(out, found))
 
     return Job(work, Manners(as_json, quiet, debug))

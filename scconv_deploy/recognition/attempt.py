@@ -162,9 +162,11 @@ def _refuse_by_rank(twin: nn.Module, errors: list[str]) -> Refused:
     for rank, size in ((1, (16,)), (3, (3, 4, 5))):
         for channels in input_channels(twin)[:3]:
             try:
-                seen, _ = observe(twin, torch.randn(2, channels, *size, dtype=torch.float64))
+                seen, y = observe(twin, torch.randn(2, channels, *size, dtype=torch.float64))
             except Exception:  # noqa: BLE001 - not this rank
                 continue
+            if y.ndim != rank + 2:
+                continue  # broadcasting let it run, and made something else of it
             looks = seen.gates or len(seen.odd_convolutions) == 5
             return Refused(
                 f"it works on {rank + 2}-D tensors (a {rank}-D form); only the 2-D form is rewritten", looks

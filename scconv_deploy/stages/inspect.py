@@ -1,86 +1,128 @@
-"""inspect: a file from anyone -> :class:`Inspection`; nothing in it is executed or imported."""
+"""inspect: a file from anyone -> :class:`Inspection`; nothing in it is executed or imported.
+
+Checkpoints are read as data, without torch, so that an answer takes a fraction of a second.
+"""
 
 from __future__ import annotations
 
-import json
 import shlex
-import struct
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
-
-import onnx
+from typing import TYPE_CHECKING, Any
 
 from scconv_deploy.artifacts import Inspection, TensorSpec
-from scconv_deploy.checkpoint.inert import load_inert, tensors
+from scconv_deploy.checkpoint.archive import outline
 from scconv_deploy.checkpoint.kinds import Kind, kind_of
 from scconv_deploy.checkpoint.pickled import Inert
-from scconv_deploy.checkpoint.read import is_torch_layer, needed_globals
-from scconv_deploy.checkpoint.shapes import scconv_prefixes
-from scconv_deploy.checkpoint.state import strip_prefixes
+from scconv_deploy.checkpoint.safe_tensors import read_header
+from scconv_deploy.checkpoint.shapes import families_allowed, scconv_prefixes
+from scconv_deploy.checkpoint.state import Chosen, choose_state, modules, strip_prefixes, tensors
+from scconv_deploy.checkpoint.trust import is_layer_name, refuse_system_calls, trust_options
 from scconv_deploy.errors import InputError
 from scconv_deploy.workspace import sha256
 
-ALARMING = ("os", "posix", "nt", "subprocess", "sys", "builtins", "shutil", "socket", "runpy", "importlib")
-"""Modules whose functions have no business in a model file."""
+if TYPE_CHECKING:
+    import onnx
 
 
 def run(path: Path) -> Inspection:
     """Look into a file.
 
     Raises:
-        InputError: it does not exist or is damaged.
+        InputError: it does not exist, is damaged or hostile, or is no model of a known format.
     """
     if (path / "manifest.json").is_file():
         raise InputError(f"{path} is a bundle; look at it with scconv-verify {path}, or open its report.html")
     kind = kind_of(path)
+    if kind is Kind.UNKNOWN:
+        raise InputError(
+            f"{path} is no model of a format known here: not a PyTorch checkpoint, TorchScript, .pt2, "
+            "safetensors or ONNX file, by its content"
+        )
     found = Inspection(str(path), kind.value, sha256(path), path.stat().st_size)
     if kind in (Kind.TORCH_ZIP, Kind.TORCH_LEGACY):
-        return _checkpoint(found, path)
+        return _checkpoint(found, path, kind)
     if kind is Kind.SAFETENSORS:
-        return _safetensors(found, path)
+        facts = {name: entry.fact for name, entry in read_header(path)[0].items()}
+        found = _weights(found, strip_prefixes(dict(facts)))
+        return replace(found, export_command=f"{_export(path)} --factory {_factory(facts)}")
     if kind is Kind.ONNX:
         return _onnx(found, path)
     notes = {
         Kind.TORCHSCRIPT: "TorchScript stores compiled code; export the Python model it was made from",
         Kind.EXPORTED_PROGRAM: "a torch.export archive; export the Python model it was made from",
     }
-    note = notes.get(kind, "its first bytes match no model format known here")
-    return replace(found, notes=(note,))
+    return replace(found, notes=(notes[kind],))
 
 
-def _checkpoint(found: Inspection, path: Path) -> Inspection:
-    needed = tuple(n for n in needed_globals(path) if not is_torch_layer(n))
-    notes = [
-        f"unpickling it would call {name}: do not load this file anywhere"
-        for name in needed
-        if name.partition(".")[0] in ALARMING
-    ]
-    content = load_inert(path)
-    found = _weights(found, strip_prefixes(tensors(content)))
-    if isinstance(content, Mapping) and content.get("format") == "scconv-deploy/1":
-        found = _own_format(found, content)
-        command = f"scconv-export {shlex.quote(str(path))} --target onnx"
-    elif isinstance(content, Inert) or _has_module(content):
-        modules = sorted({n.rpartition(".")[0] for n in needed})
-        trust = " ".join(f"--trust {m}" for m in modules)
-        found = replace(found, kind=f"whole pickled module, {found.kind}")
-        command = (
-            f"scconv-export {shlex.quote(str(path))} --target onnx --input-shape 1x3x224x224 {trust}".rstrip()
+def _checkpoint(found: Inspection, path: Path, kind: Kind) -> Inspection:
+    read = outline(path, kind)
+    refuse_system_calls(path, read.needs)
+    needs = tuple(n for n in read.needs if not is_layer_name(n))
+    chosen = choose_state(read.content)
+    state = chosen.state if chosen else strip_prefixes(tensors(read.content))
+    found = replace(_weights(found, state), needs_classes=needs)
+    if isinstance(read.content, Mapping) and read.content.get("format") == "scconv-deploy/1":
+        return replace(
+            _own_format(found, read.content),
+            export_command=f"scconv-export {shlex.quote(str(path))} --target onnx",
         )
-    else:
-        found = replace(found, kind=f"state_dict, {found.kind}")
-        command = (
-            f"scconv-export {shlex.quote(str(path))} --target onnx --input-shape 1x3x224x224 "
-            "--factory package.module:callable"
-        )
+    if chosen is None:
+        note = "neither a module nor a state_dict is in it, so there is nothing to export"
+        return replace(found, kind=f"other data, {found.kind}", notes=(*found.notes, note))
+    if chosen.note:
+        found = replace(found, notes=(chosen.note, *found.notes))
+    if chosen.module is not None:
+        return _module(found, path, chosen, chosen.module)
     return replace(
         found,
-        needs_classes=needed,
-        export_command=None if notes else command,
+        kind=f"state_dict, {found.kind}",
+        export_command=f"{_export(path)} --factory {_factory(state)}",
+    )
+
+
+def _module(found: Inspection, path: Path, chosen: Chosen, module: Inert) -> Inspection:
+    """A pickled module: which layers it is made of, and the two ways to export it."""
+    layers = Counter(m.name.rpartition(".")[2] for _, m in modules(module) if m is not module)
+    shown = ", ".join(f"{count} {name}" for name, count in layers.most_common(12))
+    notes = [f"layers: {shown}"] if shown else []
+    trust = trust_options(found.needs_classes)
+    command = f"{_export(path)} {trust}".rstrip()
+    factory = _factory(chosen.state)
+    if trust and "package.module" not in factory:
+        notes.append(
+            f"its weights fit a network of the zoo; without its code: {_export(path)} --factory {factory}"
+        )
+    elif trust:
+        notes.append("without running its code: --factory package.module:callable takes only the weights")
+    return replace(
+        found,
+        kind=f"whole pickled module, {found.kind}",
+        architecture=module.name,
+        export_command=command,
         notes=(*found.notes, *notes),
     )
+
+
+def _export(path: Path) -> str:
+    return f"scconv-export {shlex.quote(str(path))} --target onnx --input-shape 1x3x224x224"
+
+
+def _factory(state: Mapping[str, Any]) -> str:
+    """The zoo network that has these weights, with the families left open; else the form to write."""
+    if not {"stem.0.weight", "head.weight"} <= state.keys():
+        return "package.module:callable"
+    from scconv_deploy.checkpoint.known import families_that_fit, identify
+
+    shapes = {name: tuple(t.shape) for name, t in state.items()}
+    known = identify(shapes)
+    if known is None:
+        return "package.module:callable"
+    fitting = families_that_fit(known.name, known.arguments, shapes)
+    variant = f" --variant {'|'.join(fitting)}" if len(fitting) > 1 else ""
+    return shlex.quote(str(known)) + variant
 
 
 def _weights(found: Inspection, named: Mapping[str, Any]) -> Inspection:
@@ -88,9 +130,11 @@ def _weights(found: Inspection, named: Mapping[str, Any]) -> Inspection:
     blocks = scconv_prefixes(shapes)
     notes = found.notes
     if blocks:
+        allowed = families_allowed(shapes, blocks)
+        habit = f"names and shapes are those of family {' or '.join(allowed)}, but " if allowed else ""
         notes += (
-            "weights alone do not tell the SCConv variant (gate kind, threshold, groups and eps are in no "
-            "tensor); the module's own forward decides, and the export certifies it",
+            f"{habit}weights alone do not tell the SCConv variant (gate kind, threshold, groups and eps are in "
+            "no tensor); the module's own forward decides, and the export certifies it",
         )
     return replace(
         found,
@@ -103,9 +147,14 @@ def _weights(found: Inspection, named: Mapping[str, Any]) -> Inspection:
 
 
 def _own_format(found: Inspection, content: Mapping[str, Any]) -> Inspection:
-    inputs = tuple(
-        TensorSpec(str(i["name"]), str(i["dtype"]), tuple(i["shape"])) for i in content.get("inputs", ())
-    )
+    try:
+        inputs = tuple(
+            TensorSpec(str(i["name"]), str(i["dtype"]), tuple(i["shape"])) for i in content.get("inputs", ())
+        )
+    except (KeyError, TypeError) as error:
+        raise InputError(
+            f"{found.path} says it is scconv-deploy/1 but its inputs are damaged: {error}"
+        ) from error
     return replace(
         found,
         kind=f"scconv-deploy/1 checkpoint, {found.kind}",
@@ -114,34 +163,9 @@ def _own_format(found: Inspection, content: Mapping[str, Any]) -> Inspection:
     )
 
 
-def _has_module(content: Any) -> bool:
-    return isinstance(content, Mapping) and any(isinstance(v, Inert) for v in content.values())
-
-
-def _safetensors(found: Inspection, path: Path) -> Inspection:
-    with path.open("rb") as stream:
-        (length,) = struct.unpack("<Q", stream.read(8))
-        header = json.loads(stream.read(length))
-    entries = {k: v for k, v in header.items() if k != "__metadata__"}
-    shapes = {name: tuple(entry["shape"]) for name, entry in entries.items()}
-    count = 0
-    for shape in shapes.values():
-        size = 1
-        for extent in shape:
-            size *= extent
-        count += size
-    return replace(
-        found,
-        tensors=len(entries),
-        parameters=count,
-        dtypes=tuple(sorted({str(e["dtype"]).lower() for e in entries.values()})),
-        scconv_like=scconv_prefixes(shapes),
-        export_command=f"scconv-export {shlex.quote(str(path))} --target onnx --input-shape 1x3x224x224 "
-        "--factory package.module:callable",
-    )
-
-
 def _onnx(found: Inspection, path: Path) -> Inspection:
+    import onnx
+
     try:
         model = onnx.load(str(path), load_external_data=False)
     except Exception as error:
@@ -161,6 +185,8 @@ def _onnx(found: Inspection, path: Path) -> Inspection:
 
 
 def _value(value: onnx.ValueInfoProto) -> TensorSpec:
+    from onnx.helper import tensor_dtype_to_np_dtype
+
     kind = value.type.tensor_type
     shape = tuple(d.dim_value if d.HasField("dim_value") else d.dim_param or "?" for d in kind.shape.dim)
-    return TensorSpec(value.name, str(onnx.helper.tensor_dtype_to_np_dtype(kind.elem_type)), shape)
+    return TensorSpec(value.name, str(tensor_dtype_to_np_dtype(kind.elem_type)), shape)

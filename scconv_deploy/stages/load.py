@@ -1,27 +1,36 @@
 """load: a path or a module -> :class:`SourceModel`, executing nobody's code that was not named.
 
 Kinds that load today: our own checkpoint format (``scconv-deploy/1``: zoo architecture, settings, weights),
-a bare or wrapped state_dict (zip or safetensors) with ``--factory``, a whole pickled module with ``--trust``.
+weights (a state_dict in any wrapper, zip, legacy or safetensors) with ``--factory``, a whole pickled module
+with ``--trust``. With ``--factory`` a pickled module's weights are read without its code, so no trust is needed.
 Every other kind is recognised by content and refused in one sentence.
 """
 
 from __future__ import annotations
 
 import copy
+import shlex
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
 
 from scconv_deploy.artifacts import SourceModel, TensorSpec
+from scconv_deploy.checkpoint.archive import outline
+from scconv_deploy.checkpoint.attributes import differences
+from scconv_deploy.checkpoint.factory import build, parse_factory
+from scconv_deploy.checkpoint.fit import fit
+from scconv_deploy.checkpoint.inert import load_inert
 from scconv_deploy.checkpoint.kinds import Kind, kind_of
-from scconv_deploy.checkpoint.read import import_named, load_weights_only
-from scconv_deploy.checkpoint.state import find_state_dict
+from scconv_deploy.checkpoint.known import identify, zoo_module
+from scconv_deploy.checkpoint.pickled import Inert
+from scconv_deploy.checkpoint.read import load_weights_only
+from scconv_deploy.checkpoint.safe_tensors import read_safetensors
+from scconv_deploy.checkpoint.state import choose_state
 from scconv_deploy.config import ExportConfig
-from scconv_deploy.errors import CapabilityError, InputError
+from scconv_deploy.errors import InputError, UntrustedCodeError
 from scconv_deploy.scconv import zoo
 from scconv_deploy.workspace import sha256
 
@@ -40,9 +49,9 @@ def run(source: str | Path | nn.Module, config: ExportConfig) -> SourceModel:
     path = Path(source)
     kind = kind_of(path)
     if kind is Kind.TORCH_ZIP or kind is Kind.TORCH_LEGACY:
-        content = load_weights_only(path, config.trust)
+        content = load_inert(path) if config.factory else _with_trust(path, config)
     elif kind is Kind.SAFETENSORS:
-        content = _read_safetensors(path)
+        content = read_safetensors(path)
     else:
         raise InputError(
             f"{path} is a{'n' if kind.value[0] in 'aeiouAEIOU' else ''} {kind}; this version exports PyTorch "
@@ -67,6 +76,7 @@ def _in_float32(model: SourceModel) -> SourceModel:
 
 def _from_content(path: Path, content: Any, kind: Kind, config: ExportConfig) -> SourceModel:
     digest = sha256(path)
+    _refuse_senseless_variant(path, content, config)
     if isinstance(content, nn.Module):
         name = f"{type(content).__module__}.{type(content).__qualname__}"
         return SourceModel(content, str(path), f"whole pickled module, {kind}", digest, name, ())
@@ -78,23 +88,72 @@ def _from_content(path: Path, content: Any, kind: Kind, config: ExportConfig) ->
             if isinstance(content.get(key), nn.Module):
                 module = content[key]
                 name = f"{type(module).__module__}.{type(module).__qualname__}"
-                return SourceModel(
-                    module, str(path), f"pickled module under '{key}', {kind}", digest, name, ()
+                other = key == "ema" and content.get("model") is not None
+                note = f"the module under '{key}' was taken" + (
+                    ", not the one under 'model'" if other else ""
                 )
-    state = find_state_dict(content)
-    if state is None:
+                return SourceModel(
+                    module, str(path), f"pickled module under '{key}', {kind}", digest, name, (), (note,)
+                )
+    return _weights(path, content, kind, config, digest)
+
+
+def _weights(path: Path, content: Any, kind: Kind, config: ExportConfig, digest: str) -> SourceModel:
+    chosen = choose_state(content)
+    if chosen is None:
         raise InputError(
-            f"{path} holds a {type(content).__name__} without a module or state_dict; "
+            f"{path} holds a {_type_name(content)} without a module or state_dict; "
             "scconv-inspect shows what is in it"
         )
+    shapes = {name: tuple(t.shape) for name, t in chosen.state.items()}
     if config.factory is None:
+        known = identify(shapes)
         raise InputError(
-            f"{path} holds weights only (a state_dict of {len(state)} tensors); name the function that "
+            f"{path} holds weights only (a state_dict of {len(shapes)} tensors); name the function that "
             "builds the architecture: --factory package.module:callable"
+            + (f", or the zoo's network that they fit: --factory {shlex.quote(str(known))}" if known else "")
         )
-    module = _build(config.factory, path.parent)
-    _fit(module, state, path, config.factory)
-    return SourceModel(module, str(path), f"state_dict, {kind}", digest, config.factory, ())
+    factory = parse_factory(config.factory)
+    notes = () if chosen.note is None else (chosen.note,)
+    if factory.is_zoo:
+        module, more = zoo_module(factory, shapes, config.variant, chosen.module)
+    else:
+        module, more = build(factory, path.parent), ()
+        more = tuple(f"the file and the factory differ: {d}" for d in differences(chosen.module, module)[:3])
+    more += fit(module, chosen.state, path, config.factory)
+    form = "weights of a pickled module" if chosen.module is not None else "state_dict"
+    return SourceModel(module, str(path), f"{form}, {kind}", digest, config.factory, (), notes + more)
+
+
+def _with_trust(path: Path, config: ExportConfig) -> Any:
+    """Load with the classes that were named; where the network is one we know, say how to do without."""
+    try:
+        return load_weights_only(path, config.trust)
+    except UntrustedCodeError as error:
+        chosen = choose_state(outline(path).content)
+        known = identify({n: tuple(t.shape) for n, t in chosen.state.items()}) if chosen else None
+        if known is None or "--trust" not in str(error):
+            raise
+        raise UntrustedCodeError(
+            f"{error}. Its weights fit a network of the zoo, which needs none of that code: "
+            f"--factory {shlex.quote(str(known))}"
+        ) from error
+
+
+def _refuse_senseless_variant(path: Path, content: Any, config: ExportConfig) -> None:
+    if config.variant is None:
+        return
+    own = isinstance(content, Mapping) and content.get("format") == OWN_FORMAT
+    if config.factory is None or own or not parse_factory(config.factory).is_zoo:
+        decides = "the checkpoint's own settings" if own else "the model's own code"
+        raise InputError(
+            f"--variant {config.variant} settles weights that are loaded into a zoo network (--factory "
+            f"scconv_resnet50); for {path} {decides} decide the SCConv variant, so leave it out"
+        )
+
+
+def _type_name(content: Any) -> str:
+    return content.name if isinstance(content, Inert) and content.name else type(content).__name__
 
 
 def _own_checkpoint(path: Path, content: Mapping[str, Any], digest: str) -> SourceModel:
@@ -107,48 +166,5 @@ def _own_checkpoint(path: Path, content: Mapping[str, Any], digest: str) -> Sour
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(f"{path} says it is {OWN_FORMAT} but lacks {error}; save it again") from error
     module = zoo.build(name, **settings)
-    _fit(module, state, path, f"architecture {name}")
-    return SourceModel(module, str(path), f"{OWN_FORMAT} checkpoint", digest, name, specs)
-
-
-def _build(factory: str, beside: Path) -> nn.Module:
-    make = import_named(factory, beside)
-    if not callable(make):
-        raise InputError(
-            f"--factory {factory} is not callable; name a class or function that returns a module"
-        )
-    try:
-        module = make()
-    except Exception as error:
-        raise InputError(f"--factory {factory} raised {type(error).__name__}: {error}") from error
-    if not isinstance(module, nn.Module):
-        raise InputError(f"--factory {factory} returned a {type(module).__name__}, not a torch.nn.Module")
-    return module
-
-
-def _fit(module: nn.Module, state: Mapping[str, torch.Tensor], path: Path, maker: str) -> None:
-    try:
-        missing, unexpected = module.load_state_dict(dict(state), strict=False)
-    except RuntimeError as error:
-        lines = [line.strip() for line in str(error).splitlines() if "size mismatch" in line]
-        detail = lines[0] if lines else str(error).splitlines()[0]
-        raise InputError(f"the weights of {path} do not fit {maker}: {detail}") from error
-    if missing or unexpected:
-        parts = []
-        if missing:
-            parts.append(f"{len(missing)} missing (first: {missing[0]})")
-        if unexpected:
-            parts.append(f"{len(unexpected)} unexpected (first: {unexpected[0]})")
-        raise InputError(f"the weights of {path} do not fit {maker}: {'; '.join(parts)}")
-
-
-def _read_safetensors(path: Path) -> dict[str, torch.Tensor]:
-    try:
-        from safetensors import SafetensorError
-        from safetensors.torch import load_file
-    except ImportError as error:
-        raise CapabilityError("reading safetensors needs that package: pip install safetensors") from error
-    try:
-        return load_file(path)
-    except SafetensorError as error:
-        raise InputError(f"{path} cannot be loaded: {error}") from error
+    notes = fit(module, state, path, f"architecture {name}")
+    return SourceModel(module, str(path), f"{OWN_FORMAT} checkpoint", digest, name, specs, notes)

@@ -228,3 +228,41 @@ def test_without_verification(tmp_path: Path) -> None:
     bundle = export(block(), tmp_path / "b", X, verify=False)
     assert bundle.parity is None
     assert bundle.manifest["verification"] is None
+
+
+def test_a_model_that_fixes_its_batch_is_exported_with_it_and_says_so(tmp_path: Path) -> None:
+    class FixedBatch(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.block = block()
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.block(x).reshape(2, 16 * 64)
+
+    bundle = export(FixedBatch().eval(), tmp_path / "b", X)
+    assert any("the batch is fixed at 2" in str(note) for note in bundle.manifest["notes"])  # type: ignore[union-attr]
+    with open_bundle(bundle.path) as engine:
+        assert engine(X.numpy()).shape == (2, 1024)  # type: ignore[union-attr]
+        with pytest.raises(InputError, match="takes 2"):
+            engine(X.numpy()[:1])
+
+
+def test_two_inputs_of_different_dynamic_sizes(tmp_path: Path) -> None:
+    class TwoScales(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.block = block()
+
+        def forward(self, image: Tensor, small: Tensor) -> Tensor:
+            return self.block(image).mean((2, 3)) + small.mean((2, 3))
+
+    shapes = shape_ranges(
+        (),
+        ["image:1x16x8x8", "small:1x16x4x4"],
+        ["image:1x16x8x8", "small:1x16x4x4"],
+        ["image:2x16x16x16", "small:2x16x8x8"],
+    )
+    bundle = export(TwoScales().eval(), tmp_path / "b", shapes=shapes)
+    with open_bundle(bundle.path) as engine:
+        got = engine(np.ones((2, 16, 11, 9), np.float32), np.ones((2, 16, 5, 7), np.float32))
+    assert got.shape == (2, 16)  # type: ignore[union-attr]

@@ -1,0 +1,108 @@
+"""A checkpoint file -> the symbolic trees of the pickles in it, after its container was checked.
+
+Zip archives (torch.save since 1.6) and the legacy row of five pickles. Needs no torch; reads no tensor.
+"""
+
+from __future__ import annotations
+
+import re
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from scconv_deploy.checkpoint.kinds import Kind, kind_of
+from scconv_deploy.checkpoint.pickled import PickleReader
+from scconv_deploy.errors import InputError
+
+MAX_PICKLE = 64 << 20
+"""Bytes of data.pkl: structure and names, never weights. A ResNet-101's is 0.1 MB."""
+
+LEGACY_PICKLES = ("magic number", "protocol version", "system description", "content", "storage keys")
+
+
+ORDINARY = re.compile(
+    r"collections\.(OrderedDict|Counter)|builtins\.(set|bytearray|complex)|_codecs\.encode"
+    r"|torch\.(Size|device|nn\.parameter\.Parameter|serialization\._get_layout|_tensor\._rebuild_from_type_v2)"
+    r"|torch\.storage\.(TypedStorage|UntypedStorage)|torch\._utils\._rebuild_\w+"
+    r"|torch\.(cuda\.)?(sparse\.)?([A-Z]\w*)?(Storage|Tensor)"
+    r"|torch\.(bool|bfloat16|(float|complex|u?int|qu?int|bits)\d\w*|per_(tensor|channel)_\w+)"
+)
+"""Names that stand for plain data: what torch's restricted unpickler allows by itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outline:
+    """What a checkpoint says, with facts in place of tensors; ``names`` are all globals it mentions."""
+
+    content: Any
+    names: tuple[str, ...]
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """The names that stand for code: everything that is not plain data."""
+        return tuple(n for n in self.names if not ORDINARY.fullmatch(n))
+
+
+def outline(path: Path, kind: Kind | None = None) -> Outline:
+    """Read the structure of a checkpoint without executing it.
+
+    Raises:
+        InputError: not a PyTorch checkpoint, damaged, or larger inside than outside.
+    """
+    kind = kind or kind_of(path)
+    try:
+        if kind is Kind.TORCH_LEGACY:
+            return _legacy(path)
+        return _zipped(path)
+    except InputError:
+        raise
+    except (OSError, zipfile.BadZipFile, RuntimeError, EOFError, NotImplementedError, ValueError) as error:
+        raise InputError(f"{path} cannot be read: {error}; it is damaged or was cut short") from error
+
+
+def _zipped(path: Path) -> Outline:
+    with zipfile.ZipFile(path) as archive:
+        infos = archive.infolist()
+        pickles = [i for i in infos if i.filename.partition("/")[2] == "data.pkl"]
+        if len(pickles) != 1:
+            raise InputError(f"{path} is a zip archive without a data.pkl; it is no PyTorch checkpoint")
+        if pickles[0].file_size > MAX_PICKLE:
+            raise InputError(
+                f"{path} declares a data.pkl of {pickles[0].file_size} bytes, more than any model's structure"
+            )
+        data = archive.read(pickles[0])
+    top = pickles[0].filename.partition("/")[0]
+    sizes = {i.filename: i.file_size for i in infos}
+    reader = PickleReader(lambda key: sizes.get(f"{top}/data/{key}"))
+    content, length = _named(reader, data, path)
+    if length != len(data):
+        raise InputError(f"{path}: data.pkl goes on after its end, which torch.save never writes")
+    return Outline(content, tuple(sorted(reader.names)))
+
+
+def _legacy(path: Path) -> Outline:
+    size = path.stat().st_size
+    data = path.read_bytes()
+    start, names, trees = 0, dict[str, None](), []
+    for part in LEGACY_PICKLES:
+        reader = PickleReader(lambda _key: size)
+        tree, length = _named(reader, data[start : start + MAX_PICKLE], path, f" (its {part})")
+        names.update(reader.names)
+        trees.append(tree)
+        start += length
+    return Outline(trees[3], tuple(sorted(names)))
+
+
+def _named(reader: PickleReader, data: bytes, path: Path, part: str = "") -> tuple[Any, int]:
+    try:
+        return reader.read(data)
+    except InputError as error:
+        named = _mentioned(reader.names)
+        raise InputError(f"{path}{part} {error}{named}; nothing was executed") from error
+
+
+def _mentioned(names: Mapping[str, None]) -> str:
+    odd = [n for n in names if not n.startswith(("torch.", "collections."))]
+    return f" (it mentions {', '.join(odd[:3])})" if odd else ""

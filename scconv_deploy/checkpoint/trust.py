@@ -1,0 +1,83 @@
+"""Names that a checkpoint mentions -> plain layers, what needs trust, and what is never given.
+
+Names only: nothing is imported here.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from scconv_deploy.errors import UntrustedCodeError
+
+SYSTEM_MODULES = frozenset(
+    {"os", "posix", "nt", "ntpath", "posixpath", "sys", "subprocess", "_posixsubprocess", "shutil", "runpy"}
+    | {"importlib", "imp", "pkgutil", "pty", "socket", "ctypes", "_ctypes", "code", "codeop", "pdb", "bdb"}
+    | {"commands", "webbrowser", "multiprocessing", "pickle", "_pickle", "marshal", "dill", "cloudpickle"}
+    | {"timeit", "cProfile", "profile", "trace", "asyncio", "signal", "urllib", "http", "requests", "httpx"}
+    | {
+        "ftplib",
+        "smtplib",
+        "tempfile",
+        "io",
+        "_io",
+        "zipimport",
+        "pip",
+        "site",
+        "platform",
+        "venv",
+        "idlelib",
+    }
+)
+"""Top-level modules whose contents start processes, run code, open files or reach the network."""
+
+SYSTEM_NAMES = (
+    *(f"builtins.{n}" for n in ("eval", "exec", "compile", "__import__", "open", "input", "breakpoint")),
+    *(f"builtins.{n}" for n in ("globals", "locals", "vars", "setattr", "delattr", "exit", "quit")),
+    *(f"torch.{n}" for n in ("hub", "load", "save", "jit", "package", "serialization", "ops", "classes")),
+    "torch.utils.cpp_extension", "torch.utils.collect_env", "torch.multiprocessing", "torch.distributed.run",
+    "operator.methodcaller", "numpy.load", "numpy.testing", "torch.storage._load_from_bytes",
+)  # fmt: skip
+"""Names, and modules of a useful package, that do the same."""
+
+
+def is_layer_name(name: str) -> bool:
+    """Whether a dotted name lies where torch keeps its layers."""
+    return name.startswith("torch.nn.modules.")
+
+
+def is_system_name(name: str) -> bool:
+    """Whether a dotted name starts processes, runs code, opens files or reaches the network."""
+    if name.partition(".")[0] in SYSTEM_MODULES:
+        return True
+    return any(name == n or name.startswith(n + ".") for n in SYSTEM_NAMES)
+
+
+def refuse_system_calls(path: Path, names: Sequence[str]) -> None:
+    """Where a checkpoint asks for a system function, no option is offered that would give it one.
+
+    Raises:
+        UntrustedCodeError: a name lies in a module that starts processes, runs code or touches files.
+    """
+    found = [n for n in names if is_system_name(n)]
+    if found:
+        raise UntrustedCodeError(
+            f"{path} would call {', '.join(found[:6])} while loading, which no model needs: the file is "
+            "probably hostile; nothing was executed, do not load it elsewhere either"
+        )
+
+
+def is_trusted(name: str, trust: Sequence[str]) -> bool:
+    """Whether ``name`` or the module it lies in was named with ``--trust``."""
+    return any(name == t or name.startswith(t + ".") for t in (t.replace(":", ".") for t in trust))
+
+
+def trust_options(names: Sequence[str]) -> str:
+    """The ``--trust`` options that vouch for ``names``: modules, or single names of large libraries."""
+    wanted = {n if _is_standard(n) else n.rpartition(".")[0] for n in names}
+    return " ".join(f"--trust {w}" for w in sorted(wanted))
+
+
+def _is_standard(name: str) -> bool:
+    return name.partition(".")[0] in sys.stdlib_module_names or name.startswith(("numpy.", "torch."))
