@@ -7,8 +7,9 @@ from its inert objects; what is left open is the user's to say.
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -19,8 +20,13 @@ from scconv_deploy.checkpoint.factory import Factory
 from scconv_deploy.checkpoint.fit import Shape, match, shapes_of
 from scconv_deploy.errors import InputError
 from scconv_deploy.scconv import zoo
-from scconv_deploy.scconv.reference.families import FAMILIES, family
-from scconv_deploy.scconv.zoo.settings import SCCONV_ONLY
+from scconv_deploy.scconv.reference.families import family
+from scconv_deploy.scconv.zoo.blocks import BasicBlock, Bottleneck
+
+ALIKE = {("gamma", 3): ("F0", "F1"), ("weight", 3): ("F2",), ("weight", 1): ("F3", "paper")}
+"""Name and number of axes of the norm's scale -> families that store it so."""
+
+NORM_SCALES = ("sru.gn.gamma", "sru.gn.weight")
 
 IN_WORDS = {
     "paper": "hard gate, softmax over each pair of channels",
@@ -102,44 +108,55 @@ def families_that_fit(name: str, settings: Mapping[str, Any], shapes: Mapping[st
     """Families whose network of that architecture has exactly these names and shapes."""
     if zoo.architecture(name).plain:
         return ()
-    found = []
-    for candidate in FAMILIES:
-        with torch.device("meta"):
-            module = _build(name, {**settings, "family": candidate})
-        if match(shapes_of(module), shapes).fits:
-            found.append(candidate)
-    return tuple(found)
+    # Families of one group store the same tensors, and the norm's parameters tell the group: one network is
+    # built to compare with, where building all five takes seconds.
+    group = next(
+        (ALIKE.get((n.rpartition(".")[2], len(s)), ()) for n, s in shapes.items() if n.endswith(NORM_SCALES)),
+        (),
+    )
+    return group if group and _fits(name, {**settings, "family": group[0]}, shapes) else ()
 
 
-def identify(shapes: Mapping[str, Shape]) -> Factory | None:
-    """The zoo architecture, with the settings that differ from its defaults, that has exactly these weights.
+@dataclass(frozen=True, slots=True)
+class Known:
+    """A zoo network with the settings that differ from its defaults, and the families that its weights allow."""
 
-    ``family`` is left out: see :func:`families_that_fit`. None where no architecture fits.
-    """
-    for name, chosen in zoo.ARCHITECTURES.items():
-        settings = _settings_seen(shapes)
-        if settings is None:
-            return None
-        known = {f.name: getattr(chosen.defaults, f.name) for f in fields(chosen.defaults)}
-        given = {
-            k: v for k, v in settings.items() if known[k] != v and not (chosen.plain and k in SCCONV_ONLY)
-        }
-        if len(settings["blocks"]) != len(chosen.defaults.blocks):
-            continue
-        try:
-            fitting = _fits(name, given, shapes, chosen.plain)
-        except InputError:
-            continue
-        if fitting:
-            return Factory(name, given)
-    return None
+    factory: Factory
+    families: tuple[str, ...]
+
+    def __str__(self) -> str:
+        """The options to paste."""
+        variant = f" --variant {'|'.join(self.families)}" if len(self.families) > 1 else ""
+        return f"--factory {shlex.quote(str(self.factory))}{variant}"
 
 
-def _fits(name: str, given: Mapping[str, Any], shapes: Mapping[str, Shape], plain: bool) -> bool:
-    if not plain:
-        return bool(families_that_fit(name, given, shapes))
+def identify(shapes: Mapping[str, Shape]) -> Known | None:
+    """The zoo network that has exactly these weights; None where no architecture fits."""
+    seen = _settings_seen(shapes)
+    if seen is None:
+        return None
+    block = Bottleneck if "stages.0.0.conv3.weight" in shapes else BasicBlock
+    plain = not any(".cru." in name for name in shapes)
+    stem = shapes["stem.0.weight"][2] == 7
+    alike = [
+        a for a in zoo.ARCHITECTURES.values() if (a.block, a.plain, a.imagenet_stem) == (block, plain, stem)
+    ]
+    if not alike:
+        return None
+    chosen = min(alike, key=lambda a: a.defaults.blocks != seen["blocks"])
+    given = {k: v for k, v in seen.items() if getattr(chosen.defaults, k) != v}
+    try:
+        families = families_that_fit(chosen.name, given, shapes)
+        fits = bool(families) or (plain and _fits(chosen.name, given, shapes))
+    except InputError:
+        return None
+    return Known(Factory(chosen.name, given), families) if fits else None
+
+
+def _fits(name: str, settings: Mapping[str, Any], shapes: Mapping[str, Shape]) -> bool:
     with torch.device("meta"):
-        return match(shapes_of(_build(name, given)), shapes).fits
+        module = _build(name, settings)
+    return match(shapes_of(module), shapes).fits
 
 
 def _settings_seen(shapes: Mapping[str, Shape]) -> dict[str, Any] | None:

@@ -19,7 +19,7 @@ from torch import nn
 from torch.nn import functional
 
 from scconv_deploy.checkpoint.archive import outline
-from scconv_deploy.checkpoint.trust import is_trusted, refuse_system_calls, trust_options
+from scconv_deploy.checkpoint.trust import is_own_name, is_trusted, refuse_system_calls, trust_options
 from scconv_deploy.errors import InputError, UntrustedCodeError
 
 Allowed = tuple[Any, str]
@@ -67,9 +67,18 @@ def torch_function(name: str) -> Any:
     return None
 
 
+def own_class(name: str) -> type | None:
+    """The class of that name in this package's zoo, which needs no trust. None for any other name."""
+    module, _, attribute = name.rpartition(".")
+    if not is_own_name(name):
+        return None
+    found = getattr(sys.modules.get(module), attribute, None)
+    return found if isinstance(found, type) and found.__module__ == module else None
+
+
 def untrusted(names: Sequence[str], trust: Sequence[str]) -> tuple[str, ...]:
     """Names that neither torch nor ``--trust`` vouches for. Trusting a module trusts its classes."""
-    return tuple(n for n in names if not (torch_layer(n) or torch_function(n) or is_trusted(n, trust)))
+    return tuple(n for n in names if not (_vouched(n) or is_trusted(n, trust)))
 
 
 def load_weights_only(path: Path, trust: Sequence[str] = ()) -> Any:
@@ -142,8 +151,12 @@ def import_named(name: str, beside: Path | None = None) -> Any:
         sys.path[:] = before
 
 
+def _vouched(name: str) -> Any:
+    return torch_layer(name) or torch_function(name) or own_class(name)
+
+
 def _import(name: str, beside: Path) -> Allowed:
-    vouched = torch_layer(name) or torch_function(name)
+    vouched = _vouched(name)
     if vouched is not None:
         return vouched, name
     found = import_named(name, beside)

@@ -42,9 +42,18 @@ SYSTEM_NAMES = (
 """Names, and modules of a useful package, that do the same."""
 
 
+OWN = ("scconv_deploy.scconv.reference.", "scconv_deploy.scconv.zoo.", "scconv_deploy.scconv.spec.")
+"""Where this package keeps the networks of its zoo."""
+
+
 def is_layer_name(name: str) -> bool:
     """Whether a dotted name lies where torch keeps its layers."""
     return name.startswith("torch.nn.modules.")
+
+
+def is_own_name(name: str) -> bool:
+    """Whether a dotted name lies where this package keeps the networks of its zoo."""
+    return name.startswith(OWN)
 
 
 def is_system_name(name: str) -> bool:

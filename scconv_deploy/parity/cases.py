@@ -94,7 +94,7 @@ def _sample_cases(specs: Sequence[TensorSpec], samples: Mapping[str, np.ndarray]
         sizes = [(start, batch) for start in range(0, count - batch + 1, batch)][:64]
     return [
         Case(
-            f"samples {start} to {start + size - 1}",
+            f"sample {start}" if size == 1 else f"samples {start} to {start + size - 1}",
             {s.name: samples[s.name][start : start + size] for s in specs},
         )
         for start, size in sizes

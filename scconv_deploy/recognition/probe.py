@@ -23,8 +23,9 @@ SIZES = ((3, 5), (4, 6), (5, 4), (6, 8), (8, 8), (7, 7), (10, 10), (12, 16), (20
 OPEN_LOGIT = 50.0
 """sigmoid(50) is 1 in float64 and above any threshold below 1."""
 
-_RANGES = (("dark image", 0.5, -3.0), ("bright image", 20.0, 40.0), ("faint image", 1e-3, 0.0))
-"""Spread and offset of inputs beside the usual ones: a clamp or a ReLU6 acts only on some of them."""
+_RANGES = (("dark image", 0.5, -3.0), ("bright image", 4.0, 8.0), ("faint image", 1e-3, 0.0))
+"""Spread and offset of inputs beside the usual ones: a clamp or a ReLU6 acts only on some of them. Brighter
+ones saturate the fuse's softmax, and a norm without eps behind it then divides rounding by rounding."""
 
 
 class GammaStyle(Enum):

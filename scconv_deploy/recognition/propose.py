@@ -75,8 +75,6 @@ def gather_hints(seen: Observation, integers: Iterable[int], floats: Iterable[fl
     edges = [*seen.compared, *(f for f in numbers if 0.0 < f < 1.0 and f > SMALL), 0.5]
     edges += [1.0 / (1.0 + math.exp(-f)) for f in seen.compared if abs(f) < 500]
     unique_small = tuple(dict.fromkeys(small))[:MAX_HINTS]
-    # Where no small number took part in the forward, there is probably no eps at all.
-    no_eps = () if any(0.0 < f <= SMALL for f in seen.floats) else (0.0,)
     added = (0.0, *unique_small)
     pairs: list[tuple[float, float | None]] = [(e, None) for e in added]
     if "maximum" in seen.operators or seen.clamped:
@@ -86,7 +84,7 @@ def gather_hints(seen: Observation, integers: Iterable[int], floats: Iterable[fl
     return Hints(
         group_norms=tuple(dict.fromkeys(seen.group_norms)),
         groups=tuple(dict.fromkeys(groups))[:MAX_HINTS],
-        eps=tuple(dict.fromkeys([*unique_small, *no_eps, *COMMON_EPS]))[:MAX_HINTS],
+        eps=tuple(dict.fromkeys([*unique_small, 0.0, *COMMON_EPS]))[:MAX_HINTS],
         thresholds=tuple(dict.fromkeys(edges))[:MAX_HINTS],
         denominators=tuple(pairs),
         comparison=Comparison.GT if first in {"gt", "le"} else Comparison.GE,

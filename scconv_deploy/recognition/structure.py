@@ -34,7 +34,7 @@ def may_be_block(module: nn.Module) -> bool:
     """Cheap filter by parameter shapes: could this be an SRU, a CRU, or both, with nothing else alive?"""
     if not has_forward(module) or _is_torch_leaf(module):
         return False
-    convs = vectors = 0
+    convs = vectors = either = 0
     for _, parameter in module.named_parameters(remove_duplicate=False):
         if _is_kernel(parameter):
             convs += 1
@@ -42,13 +42,14 @@ def may_be_block(module: nn.Module) -> bool:
             return False
         elif parameter.numel() > 1:
             vectors += 1
+            either += _may_be_kernel(parameter)
         if convs > MAX_CONVOLUTIONS or vectors > MAX_VECTORS:
             return False
     norms = sum(isinstance(child, nn.modules.batchnorm._BatchNorm) for child in module.modules())
     buffers = sum(b.numel() > 1 for b in module.buffers()) if not convs else 0
     if norms > 1:
         return False
-    return convs >= CRU_CONVOLUTIONS or (convs == 0 and vectors + buffers >= 2)
+    return convs + either >= CRU_CONVOLUTIONS or (convs == 0 and vectors + buffers >= 2)
 
 
 def _is_kernel(tensor: Tensor) -> bool:
@@ -56,6 +57,11 @@ def _is_kernel(tensor: Tensor) -> bool:
     if tensor.ndim < _CONV_NDIM - 1:
         return False
     return tensor.numel() > max(tensor.shape) or (tensor.ndim >= _CONV_NDIM and tensor.shape[0] > 1)
+
+
+def _may_be_kernel(tensor: Tensor) -> bool:
+    """(1, C, 1, 1): a vector spread over positions, or a 1x1 convolution to a single channel."""
+    return tensor.ndim >= _CONV_NDIM and tensor.shape[0] == 1
 
 
 def has_forward(module: nn.Module) -> bool:
@@ -79,6 +85,8 @@ def input_channels(module: nn.Module) -> tuple[int, ...]:
         if _is_kernel(tensor):
             inputs.append(int(tensor.shape[1]))
         elif 1 < tensor.numel() == max(tensor.shape):
+            if _may_be_kernel(tensor):
+                inputs.append(int(tensor.shape[1]))
             vectors[tensor.numel()] = vectors.get(tensor.numel(), 0) + 1
     by_vector = sorted((n for n, count in vectors.items() if count >= 2), key=lambda n: -vectors[n])
     sums = sorted({a + b for i, a in enumerate(inputs) for b in inputs[i + 1 :]}, reverse=True)

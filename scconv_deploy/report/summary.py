@@ -51,7 +51,7 @@ def show_export(out: Console, bundle: Bundle) -> None:
         _field(out, "kernels", kernels)
     not_executed = manifest.text("not_executed")
     if not_executed:
-        _field(out, "not run", f"built, not executed: {not_executed}", style="yellow")
+        _field(out, "not run", not_executed, style="yellow")
     _field(out, "report", str(bundle.path / "report.html"))
     out.print()
     _field(out, "next", next_command(bundle, executed=not_executed is None), style="bold")
@@ -154,8 +154,7 @@ def show_inspection(out: Console, found: Inspection) -> None:
 
 def next_command(bundle: Bundle, *, executed: bool) -> str:
     """What a newcomer would want to run now."""
-    command = "scconv-bench" if executed else "scconv-inspect"
-    return f"{command} {shlex.quote(str(bundle.path if executed else bundle.artifact))}"
+    return f"{'scconv-bench' if executed else 'scconv-verify'} {shlex.quote(str(bundle.path))}"
 
 
 def kernel_sentence(report: Section) -> str | None:

@@ -19,12 +19,14 @@ from scconv_deploy.checkpoint.pickled import Inert
 from scconv_deploy.checkpoint.safe_tensors import read_header
 from scconv_deploy.checkpoint.shapes import families_allowed, scconv_prefixes
 from scconv_deploy.checkpoint.state import Chosen, choose_state, modules, strip_prefixes, tensors
-from scconv_deploy.checkpoint.trust import is_layer_name, refuse_system_calls, trust_options
+from scconv_deploy.checkpoint.trust import is_layer_name, is_own_name, refuse_system_calls, trust_options
 from scconv_deploy.errors import InputError
 from scconv_deploy.workspace import sha256
 
 if TYPE_CHECKING:
     import onnx
+
+USER_FACTORY = "--factory package.module:callable"
 
 
 def run(path: Path) -> Inspection:
@@ -47,7 +49,7 @@ def run(path: Path) -> Inspection:
     if kind is Kind.SAFETENSORS:
         facts = {name: entry.fact for name, entry in read_header(path)[0].items()}
         found = _weights(found, strip_prefixes(dict(facts)))
-        return replace(found, export_command=f"{_export(path)} --factory {_factory(facts)}")
+        return replace(found, export_command=f"{_export(path)} {_factory(facts)}")
     if kind is Kind.ONNX:
         return _onnx(found, path)
     notes = {
@@ -60,7 +62,7 @@ def run(path: Path) -> Inspection:
 def _checkpoint(found: Inspection, path: Path, kind: Kind) -> Inspection:
     read = outline(path, kind)
     refuse_system_calls(path, read.needs)
-    needs = tuple(n for n in read.needs if not is_layer_name(n))
+    needs = tuple(n for n in read.needs if not (is_layer_name(n) or is_own_name(n)))
     chosen = choose_state(read.content)
     state = chosen.state if chosen else strip_prefixes(tensors(read.content))
     found = replace(_weights(found, state), needs_classes=needs)
@@ -79,7 +81,7 @@ def _checkpoint(found: Inspection, path: Path, kind: Kind) -> Inspection:
     return replace(
         found,
         kind=f"state_dict, {found.kind}",
-        export_command=f"{_export(path)} --factory {_factory(state)}",
+        export_command=f"{_export(path)} {_factory(state)}",
     )
 
 
@@ -91,12 +93,10 @@ def _module(found: Inspection, path: Path, chosen: Chosen, module: Inert) -> Ins
     trust = trust_options(found.needs_classes)
     command = f"{_export(path)} {trust}".rstrip()
     factory = _factory(chosen.state)
-    if trust and "package.module" not in factory:
-        notes.append(
-            f"its weights fit a network of the zoo; without its code: {_export(path)} --factory {factory}"
-        )
+    if trust and factory != USER_FACTORY:
+        notes.append(f"its weights fit a network of the zoo; without its code: {_export(path)} {factory}")
     elif trust:
-        notes.append("without running its code: --factory package.module:callable takes only the weights")
+        notes.append(f"without running its code: {USER_FACTORY} takes only the weights")
     return replace(
         found,
         kind=f"whole pickled module, {found.kind}",
@@ -113,16 +113,12 @@ def _export(path: Path) -> str:
 def _factory(state: Mapping[str, Any]) -> str:
     """The zoo network that has these weights, with the families left open; else the form to write."""
     if not {"stem.0.weight", "head.weight"} <= state.keys():
-        return "package.module:callable"
-    from scconv_deploy.checkpoint.known import families_that_fit, identify
+        return USER_FACTORY
+    # Only weights with the zoo's landmarks are worth the import of torch.
+    from scconv_deploy.checkpoint.known import identify
 
-    shapes = {name: tuple(t.shape) for name, t in state.items()}
-    known = identify(shapes)
-    if known is None:
-        return "package.module:callable"
-    fitting = families_that_fit(known.name, known.arguments, shapes)
-    variant = f" --variant {'|'.join(fitting)}" if len(fitting) > 1 else ""
-    return shlex.quote(str(known)) + variant
+    known = identify({name: tuple(t.shape) for name, t in state.items()})
+    return USER_FACTORY if known is None else str(known)
 
 
 def _weights(found: Inspection, named: Mapping[str, Any]) -> Inspection:

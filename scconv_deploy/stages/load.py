@@ -9,7 +9,6 @@ Every other kind is recognised by content and refused in one sentence.
 from __future__ import annotations
 
 import copy
-import shlex
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -111,7 +110,7 @@ def _weights(path: Path, content: Any, kind: Kind, config: ExportConfig, digest:
         raise InputError(
             f"{path} holds weights only (a state_dict of {len(shapes)} tensors); name the function that "
             "builds the architecture: --factory package.module:callable"
-            + (f", or the zoo's network that they fit: --factory {shlex.quote(str(known))}" if known else "")
+            + (f", or the zoo's network that they fit: {known}" if known else "")
         )
     factory = parse_factory(config.factory)
     notes = () if chosen.note is None else (chosen.note,)
@@ -135,8 +134,7 @@ def _with_trust(path: Path, config: ExportConfig) -> Any:
         if known is None or "--trust" not in str(error):
             raise
         raise UntrustedCodeError(
-            f"{error}. Its weights fit a network of the zoo, which needs none of that code: "
-            f"--factory {shlex.quote(str(known))}"
+            f"{error}. Its weights fit a network of the zoo, which needs none of that code: {known}"
         ) from error
 
 

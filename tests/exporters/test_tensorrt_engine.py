@@ -267,4 +267,5 @@ def test_the_style_is_the_cheapest_that_the_builder_makes(tmp_path: Path) -> Non
     best = _cost(chosen, tmp_path)
     for field in ("where_mask", "merged_y2", "concat_fuse"):
         other = _cost(replace(chosen, **{field: not getattr(chosen, field)}), tmp_path)
-        assert best <= other, f"{field} should be turned round: {other} against {best}"
+        # Kernels only: which form moves fewer bytes depends on the net (ResNet-50's figures are in `style`).
+        assert best[0] <= other[0], f"{field} should be turned round: {other} against {best}"

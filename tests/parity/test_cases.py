@@ -91,7 +91,7 @@ def test_every_sample_is_used_once() -> None:
 
 def test_one_sample_is_enough() -> None:
     cases = make_cases([FREE], {"image": samples(1)}, 0)
-    assert cases[0].name == "samples 0 to 0"
+    assert cases[0].name == "sample 0"
 
 
 def test_a_static_batch_takes_whole_batches() -> None:

@@ -111,6 +111,8 @@ class Draw:
         guard = self["guard"]
         assert isinstance(guard, tuple)
         fields = {name: self[name] for name in ("gamma_weight", "gate", "comparison", "threshold", "gated")}
+        if fields["gate"] is Gate.STATIC and fields["gamma_weight"] is GammaWeight.NONE:
+            fields["gamma_weight"] = GammaWeight.SOFTMAX  # else the mask is constant and shows too little
         if groups == "flat" and norm is Norm.GROUP_NORM:
             norm = Norm.GROUP_STD
         make = lambda n: SRUSpec(c, n, count, self["eps"], *fields.values(), self["reconstruct"], *guard)  # noqa: E731
@@ -135,8 +137,10 @@ class Draw:
         order = self["y2_order"]
         assert isinstance(order, Y2Order)
         full = order is Y2Order.PWC2_ONLY
+        # Two 1x1 convolutions side by side are told apart by their groups only.
+        groups = 2 if kernel == 1 else self.integer("gwc_groups")
         gwc = ConvSpec(
-            s_up, c_out, (kernel,) * 2, (1, 1), (pad,) * 2, (dilation,) * 2, self.integer("gwc_groups"),
+            s_up, c_out, (kernel,) * 2, (1, 1), (pad,) * 2, (dilation,) * 2, groups,
             bias in ("all", "gwc"), mode,
         )  # fmt: skip
         return CRUSpec(

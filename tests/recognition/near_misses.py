@@ -280,7 +280,7 @@ REBUILT: list[Row] = [
 FORWARDS: list[Row] = [
     ("another path for dark images", changed(forward=data_dependent)),
     ("clipped where bright", changed(forward=rarely_different)),
-    ("clamped to [-30, 30]", changed(forward=lambda s, x: s.channel(s.spatial(x)).clamp(-30.0, 30.0))),
+    ("clamped to [-6, 6]", changed(forward=lambda s, x: s.channel(s.spatial(x)).clamp(-6.0, 6.0))),
     ("input clamped at -2", changed(forward=lambda s, x: s.channel(s.spatial(x.clamp(min=-2.0))))),
     ("gate in float32", changed(spatial=in_float32)),
     ("counts its calls", Counter),

@@ -50,8 +50,8 @@ def test_an_unexecuted_or_unverified_artifact_is_named_as_such(tmp_path: Path) -
     show_export(out, replace(made, manifest={**made.manifest, "not_executed": "no GPU"}))
     assert "UNVERIFIED" in said(out)
     assert "PASS" not in said(out)
-    assert "built, not executed: no GPU" in said(out)
-    assert "scconv-inspect" in said(out)
+    assert "no GPU" in said(out)
+    assert "scconv-verify" in said(out)
 
 
 def test_a_precision_other_than_asked_is_told(tmp_path: Path) -> None:

@@ -1,0 +1,493 @@
+"""Malicious and broken model files: name -> a function that writes one. Pickles are assembled by hand.
+
+``witness`` is a path that the payloads create when anything executes them. Entries of :data:`EXECUTABLE` do
+create it when they are unpickled without protection, which a test shows first (the alarm rings).
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import pickle
+import random
+import struct
+import warnings
+import zipfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+import torch
+
+Writer = Callable[[Path, Path], None]
+KINDS: dict[str, Writer] = {}
+EXECUTABLE: set[str] = set()
+LEGACY_HEAD = (
+    pickle.dumps(0x1950A86A20F9469CFC6C, 2)
+    + pickle.dumps(1001, 2)
+    + pickle.dumps({"protocol_version": 1001, "little_endian": True, "type_sizes": {}}, 2)
+)
+
+
+def kind(name: str, executes: bool = False) -> Callable[[Writer], Writer]:
+    """Register a writer."""
+
+    def add(writer: Writer) -> Writer:
+        KINDS[name] = writer
+        if executes:
+            EXECUTABLE.add(name)
+        return writer
+
+    return add
+
+
+def write_all(folder: Path, witness: Path) -> dict[str, Path]:
+    """Every file of :data:`KINDS`, each in a folder of its own."""
+    paths = {}
+    for number, (name, writer) in enumerate(KINDS.items()):
+        place = folder / f"{number:02d}"
+        place.mkdir()
+        paths[name] = place / "model.pt"
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            writer(paths[name], witness)
+    return paths
+
+
+def text(value: str) -> bytes:
+    data = value.encode()
+    return b"X" + struct.pack("<I", len(data)) + data
+
+
+def integer(value: int) -> bytes:
+    return pickle.dumps(value, 2)[2:-1]
+
+
+def named(module: str, attribute: str) -> bytes:
+    return f"c{module}\n{attribute}\n".encode()
+
+
+def call(module: str, attribute: str, *arguments: bytes) -> bytes:
+    return named(module, attribute) + b"(" + b"".join(arguments) + b"tR"
+
+
+def system(witness: Path) -> bytes:
+    return call("posix", "system", text(f"touch {witness}"))
+
+
+def storage(numel: int, key: str = "0", kind: bytes | None = None) -> bytes:
+    """The persistent id of a storage."""
+    kind = named("torch", "FloatStorage") if kind is None else kind
+    return b"(" + text("storage") + kind + text(key) + text("cpu") + integer(numel) + b"tQ"
+
+
+def tensor(stored: bytes, offset: int, shape: tuple[int, ...], stride: tuple[int, ...]) -> bytes:
+    sizes = b"".join(b"(" + b"".join(map(integer, s)) + b"t" for s in (shape, stride))
+    hooks = call("collections", "OrderedDict")
+    return call("torch._utils", "_rebuild_tensor_v2", stored, integer(offset), sizes, b"\x89", hooks)
+
+
+def mapping(**items: bytes) -> bytes:
+    return b"}(" + b"".join(text(k) + v for k, v in items.items()) + b"u"
+
+
+def module_with(state: bytes) -> bytes:
+    return named("torch.nn.modules.container", "Sequential") + b")\x81" + state + b"b"
+
+
+def zipped(path: Path, program: bytes, storages: Mapping[str, bytes] | None = None, **more: bytes) -> None:
+    entries = {"archive/data.pkl": b"\x80\x02" + program + b".", "archive/version": b"3\n"}
+    entries |= {"archive/byteorder": b"little", ".data/serialization_id": b"1"}
+    entries |= {f"archive/data/{k}": v for k, v in (storages or {"0": bytes(16)}).items()}
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
+        for name, data in (entries | more).items():
+            archive.writestr(name, data)
+
+
+def _position(name: str, program: Callable[[bytes], bytes]) -> None:
+    kind(f"a call of posix.system {name}", executes=True)(lambda path, w: zipped(path, program(system(w))))
+
+
+GOOD = tensor(storage(4), 0, (2, 2), (2, 1))
+
+_position("at the top", lambda p: p)
+_position("as a value", lambda p: mapping(w=GOOD, x=p))
+_position("as a key", lambda p: b"}" + p + b"Ns")
+_position("in a list", lambda p: mapping(w=GOOD, x=b"]" + p + b"a"))
+_position("in a module's state", lambda p: module_with(mapping(_parameters=b"}", _modules=b"}", x=p)))
+_position("as a storage's type", lambda p: mapping(w=tensor(storage(4, kind=p), 0, (2, 2), (2, 1))))
+_position("as a parameter's hook", lambda p: call("torch._utils", "_rebuild_parameter", GOOD, b"\x88", p))
+_position("that is popped again", lambda p: p + b"0" + mapping(w=GOOD))
+
+
+@kind("eval", executes=True)
+def _eval(path: Path, witness: Path) -> None:
+    zipped(path, call("builtins", "eval", text(f"open({str(witness)!r}, 'w').close()")))
+
+
+@kind("exec by its old name", executes=True)
+def _exec(path: Path, witness: Path) -> None:
+    zipped(path, mapping(w=GOOD, x=call("__builtin__", "exec", text(f"open({str(witness)!r}, 'w').close()"))))
+
+
+@kind("subprocess.Popen", executes=True)
+def _popen(path: Path, witness: Path) -> None:
+    zipped(path, call("subprocess", "Popen", b"](" + text("touch") + text(str(witness)) + b"e"))
+
+
+@kind("getattr to a system call", executes=True)
+def _getattr(path: Path, witness: Path) -> None:
+    found = call("builtins", "getattr", call("importlib", "import_module", text("os")), text("system"))
+    zipped(path, found + b"(" + text(f"touch {witness}") + b"tR")
+
+
+@kind("functools.partial of a system call", executes=True)
+def _partial(path: Path, witness: Path) -> None:
+    made = call("functools", "partial", named("posix", "system"), text(f"touch {witness}"))
+    zipped(path, made + b")R")
+
+
+@kind("operator.methodcaller", executes=True)
+def _methodcaller(path: Path, witness: Path) -> None:
+    made = call("operator", "methodcaller", text("system"), text(f"touch {witness}"))
+    zipped(path, made + b"(" + call("importlib", "import_module", text("os")) + b"tR")
+
+
+@kind("operator.attrgetter")
+def _attrgetter(path: Path, witness: Path) -> None:
+    zipped(path, mapping(w=GOOD, x=call("operator", "attrgetter", text("__globals__"))))
+
+
+@kind("torch.hub.load")
+def _hub(path: Path, witness: Path) -> None:
+    zipped(path, call("torch.hub", "load", text("evil/repository"), text("model")))
+
+
+@kind("torch.load of another file")
+def _load(path: Path, witness: Path) -> None:
+    zipped(path, mapping(w=GOOD, x=call("torch.serialization", "load", text(str(path)))))
+
+
+@kind("torch.storage._load_from_bytes", executes=True)
+def _from_bytes(path: Path, witness: Path) -> None:
+    inner = LEGACY_HEAD + b"\x80\x02" + system(witness) + b"." + pickle.dumps([], 2)
+    raw = inner.decode("latin1")
+    zipped(path, call("torch.storage", "_load_from_bytes", call("_codecs", "encode", text(raw), text("latin1"))))
+
+
+@kind("a call of a torch function on paths")
+def _torch_function(path: Path, witness: Path) -> None:
+    zipped(path, mapping(w=call("torch", "from_file", text(str(witness)), b"\x88", integer(1 << 20))))
+
+
+@kind("__setstate__ of an unknown class")
+def _setstate(path: Path, witness: Path) -> None:
+    zipped(path, named("no_such_module", "Net") + b")\x81" + system(witness) + b"b")
+
+
+@kind("INST", executes=True)
+def _inst(path: Path, witness: Path) -> None:
+    zipped(path, b"(" + text(f"touch {witness}") + b"iposix\nsystem\n")
+
+
+@kind("OBJ", executes=True)
+def _obj(path: Path, witness: Path) -> None:
+    zipped(path, b"(" + named("posix", "system") + text(f"touch {witness}") + b"o")
+
+
+@kind("STACK_GLOBAL", executes=True)
+def _stack_global(path: Path, witness: Path) -> None:
+    name = b"\x8c\x05posix\x8c\x06system\x93"
+    zipped(path, name + b"(" + text(f"touch {witness}") + b"tR")
+
+
+@kind("an extension code")
+def _extension(path: Path, witness: Path) -> None:
+    zipped(path, b"\x82\x01")
+
+
+@kind("a second pickle after the first")
+def _stacked(path: Path, witness: Path) -> None:
+    zipped(path, mapping(w=GOOD) + b".\x80\x02" + system(witness))
+
+
+@kind("a plain pickle", executes=True)
+def _plain(path: Path, witness: Path) -> None:
+    path.write_bytes(b"\x80\x02" + system(witness) + b".")
+
+
+@kind("a legacy file with a call", executes=True)
+def _legacy(path: Path, witness: Path) -> None:
+    path.write_bytes(LEGACY_HEAD + b"\x80\x02" + mapping(x=system(witness)) + b"." + pickle.dumps([], 2))
+
+
+@kind("a legacy file with a call among its keys", executes=True)
+def _legacy_keys(path: Path, witness: Path) -> None:
+    path.write_bytes(LEGACY_HEAD + pickle.dumps({}, 2) + b"\x80\x02" + system(witness) + b".")
+
+
+@kind("a legacy file that ends early")
+def _legacy_short(path: Path, witness: Path) -> None:
+    torch.save({"w": torch.zeros(1000)}, path, _use_new_zipfile_serialization=False)
+    path.write_bytes(path.read_bytes()[:-3000])
+
+
+@kind("a constructor of a torch layer of terabytes")
+def _layer(path: Path, witness: Path) -> None:
+    zipped(path, call("torch.nn.modules.linear", "Linear", integer(10**6), integer(10**6)))
+
+
+@kind("a bytearray of terabytes")
+def _bytearray(path: Path, witness: Path) -> None:
+    zipped(path, mapping(w=GOOD, x=call("builtins", "bytearray", integer(10**13))))
+
+
+@kind("a storage constructed with terabytes")
+def _new_storage(path: Path, witness: Path) -> None:
+    zipped(path, mapping(w=GOOD, x=call("torch.storage", "UntypedStorage", integer(10**13))))
+
+
+@kind("a declared storage of terabytes")
+def _huge_storage(path: Path, witness: Path) -> None:
+    zipped(path, mapping(w=tensor(storage(10**12), 0, (10**6, 10**6), (10**6, 1))))
+
+
+@kind("a tensor of a terabyte over one number")
+def _huge_view(path: Path, witness: Path) -> None:
+    zipped(path, mapping(w=tensor(storage(4), 0, (10**6, 10**6), (0, 0))))
+
+
+@kind("a negative storage")
+def _negative_storage(path: Path, witness: Path) -> None:
+    zipped(path, mapping(w=tensor(storage(-4), 0, (1,), (1,))))
+
+
+@kind("a negative size")
+def _negative_size(path: Path, witness: Path) -> None:
+    zipped(path, mapping(w=tensor(storage(4), 0, (-1, 4), (2, 1))))
+
+
+@kind("a negative stride")
+def _negative_stride(path: Path, witness: Path) -> None:
+    zipped(path, mapping(w=tensor(storage(4), 3, (2, 2), (-2, -1))))
+
+
+@kind("an offset outside the storage")
+def _offset(path: Path, witness: Path) -> None:
+    zipped(path, mapping(w=tensor(storage(4), 1 << 40, (2, 2), (2, 1))))
+
+
+@kind("a size beyond 64 bits")
+def _big_integer(path: Path, witness: Path) -> None:
+    zipped(path, mapping(w=tensor(storage(4), 0, (1 << 80,), (1,))))
+
+
+@kind("missing data")
+def _missing_data(path: Path, witness: Path) -> None:
+    zipped(path, mapping(w=tensor(storage(4, key="7"), 0, (2, 2), (2, 1))))
+
+
+@kind("a storage named with a path")
+def _traversing_key(path: Path, witness: Path) -> None:
+    zipped(path, mapping(w=tensor(storage(4, key="../../../etc/passwd"), 0, (2, 2), (2, 1))))
+
+
+@kind("a list in itself")
+def _cycle(path: Path, witness: Path) -> None:
+    zipped(path, b"]q\x00h\x00a")
+
+
+@kind("a dictionary in itself")
+def _cyclic_dict(path: Path, witness: Path) -> None:
+    zipped(path, b"}q\x00" + text("model") + b"h\x00s")
+
+
+@kind("lists that contain each other")
+def _clique(path: Path, witness: Path) -> None:
+    made = b"".join(b"]q" + bytes([i]) + b"0" for i in range(24))
+    filled = b"".join(
+        b"h" + bytes([i]) + b"(" + b"".join(b"h" + bytes([j]) for j in range(24)) + b"e0" for i in range(24)
+    )
+    zipped(path, made + filled + mapping(_parameters=b"h\x00", _modules=b"h\x00"))
+
+
+@kind("a billion laughs")
+def _laughs(path: Path, witness: Path) -> None:
+    program = b"]q\x00"
+    for level in range(1, 60):
+        program += b"](" + (b"h" + bytes([level - 1])) * 10 + b"eq" + bytes([level])
+    zipped(path, program)
+
+
+@kind("a key that takes for ever to hash")
+def _hash_bomb(path: Path, witness: Path) -> None:
+    program = b")q\x00"
+    for level in range(1, 64):
+        program += (b"h" + bytes([level - 1])) * 2 + b"\x86q" + bytes([level])
+    zipped(path, b"}" + program + b"Ns")
+
+
+@kind("a key nested a million deep")
+def _deep_key(path: Path, witness: Path) -> None:
+    zipped(path, b"})" + b"\x85" * 1_000_000 + b"Ns")
+
+
+@kind("lists nested a million deep")
+def _deep(path: Path, witness: Path) -> None:
+    zipped(path, b"]" * 1_000_000 + b"a" * 999_999)
+
+
+@kind("a bomb of deflated instructions")
+def _deflated(path: Path, witness: Path) -> None:
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("archive/data.pkl", b"\x80\x02" + b"N0" * (64 << 20) + b"N.")
+        archive.writestr("archive/version", "3\n")
+
+
+@kind("thirty million instructions")
+def _long(path: Path, witness: Path) -> None:
+    zipped(path, b"N0" * 15_000_000 + b"N")
+
+
+@kind("an entry whose declared size is a lie")
+def _lying_size(path: Path, witness: Path) -> None:
+    zipped(path, mapping(w=GOOD))
+    data = bytearray(path.read_bytes())
+    place = data.index(b"PK\x01\x02")
+    data[place + 20 : place + 28] = struct.pack("<II", 0x7FFFFFF0, 0x7FFFFFF0)
+    path.write_bytes(bytes(data))
+
+
+@kind("an entry that leaves the archive")
+def _traversal(path: Path, witness: Path) -> None:
+    zipped(path, mapping(w=GOOD), **{f"archive/../../../..{witness}": b"x"})
+
+
+@kind("an entry with an absolute path")
+def _absolute(path: Path, witness: Path) -> None:
+    zipped(path, mapping(w=GOOD), **{str(witness): b"x"})
+
+
+@kind("an entry that is there twice")
+def _twice(path: Path, witness: Path) -> None:
+    zipped(path, mapping(w=GOOD))
+    with zipfile.ZipFile(path, "a", zipfile.ZIP_STORED) as archive:
+        archive.writestr("archive/data.pkl", b"\x80\x02" + system(witness) + b".")
+
+
+@kind("a byte order that does not exist")
+def _byteorder(path: Path, witness: Path) -> None:
+    zipped(path, mapping(w=GOOD), **{"archive/byteorder": b"\xff\xfemiddle"})
+
+
+def _truncated(share: float) -> Writer:
+    def write(path: Path, witness: Path) -> None:
+        buffer = io.BytesIO()
+        torch.save({"w": torch.zeros(1000)}, buffer)
+        data = buffer.getvalue()
+        path.write_bytes(data[: int(len(data) * share)])
+
+    return write
+
+
+for _share in (0.001, 0.1, 0.5, 0.9, 0.999):
+    kind(f"cut off after {_share:.1%}")(_truncated(_share))
+
+
+@kind("zeros in the middle")
+def _zeros(path: Path, witness: Path) -> None:
+    torch.save({"w": torch.zeros(1000)}, path)
+    data = path.read_bytes()
+    path.write_bytes(data[:64] + bytes(400) + data[464:])
+
+
+@kind("a wrong magic number")
+def _magic(path: Path, witness: Path) -> None:
+    path.write_bytes(b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46" + b"\xff" * 400)
+
+
+@kind("an empty file")
+def _empty(path: Path, witness: Path) -> None:
+    path.touch()
+
+
+@kind("random bytes")
+def _random(path: Path, witness: Path) -> None:
+    path.write_bytes(random.Random(7).randbytes(100_000))
+
+
+@kind("a web page")
+def _page(path: Path, witness: Path) -> None:
+    path.write_text("<!doctype html><title>Quota exceeded</title>\n")
+
+
+@kind("a NumPy archive")
+def _npz(path: Path, witness: Path) -> None:
+    with path.open("wb") as stream:
+        np.savez(stream, w=np.zeros(3))
+
+
+@kind("a folder")
+def _folder(path: Path, witness: Path) -> None:
+    path.mkdir()
+
+
+@kind("a link to itself")
+def _loop(path: Path, witness: Path) -> None:
+    path.symlink_to(path)
+
+
+@kind("a named pipe that nobody writes")
+def _pipe(path: Path, witness: Path) -> None:
+    os.mkfifo(path)
+
+
+@kind("an endless device")
+def _device(path: Path, witness: Path) -> None:
+    path.symlink_to("/dev/zero")
+
+
+@kind("garbage that begins like ONNX")
+def _onnx(path: Path, witness: Path) -> None:
+    path.write_bytes(b"\x08\x09" + random.Random(3).randbytes(5000))
+
+
+def _safetensors(path: Path, header: bytes, data: bytes = b"", length: int | None = None) -> None:
+    path.write_bytes(struct.pack("<Q", len(header) if length is None else length) + header + data)
+
+
+@kind("safetensors with a header of exabytes")
+def _st_huge(path: Path, witness: Path) -> None:
+    _safetensors(path, b'{"w":{"dtype":"F32"', length=1 << 60)
+
+
+@kind("safetensors with a header longer than the file")
+def _st_long(path: Path, witness: Path) -> None:
+    _safetensors(path, b'{"w":{"dtype":"F32"', length=90_000_000)
+
+
+@kind("safetensors whose tensors overlap")
+def _st_overlap(path: Path, witness: Path) -> None:
+    one = '{"dtype":"F32","shape":[2],"data_offsets":[0,8]}'
+    two = '{"dtype":"F32","shape":[2],"data_offsets":[4,12]}'
+    _safetensors(path, f'{{"a":{one},"b":{two}}}'.encode(), bytes(12))
+
+
+@kind("safetensors with a tensor outside the file")
+def _st_outside(path: Path, witness: Path) -> None:
+    _safetensors(path, b'{"a":{"dtype":"F32","shape":[4],"data_offsets":[0,16]}}', bytes(8))
+
+
+@kind("safetensors with a tensor of terabytes")
+def _st_forged(path: Path, witness: Path) -> None:
+    _safetensors(path, b'{"a":{"dtype":"F32","shape":[1000000,1000000],"data_offsets":[0,4]}}', bytes(4))
+
+
+@kind("safetensors nested without end")
+def _st_nested(path: Path, witness: Path) -> None:
+    _safetensors(path, b'{"a":' + b"[" * 200_000)
+
+
+@kind("a safetensors header that is no dictionary of tensors")
+def _st_list(path: Path, witness: Path) -> None:
+    _safetensors(path, b'{"a":[1,2,3]}')
