@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from scconv_deploy.api import benchmark, export, recognise, verify
-    from scconv_deploy.artifacts import Bundle, ParityReport, Recognition, Verdict
+    from scconv_deploy.artifacts import Bundle, Recognition
     from scconv_deploy.errors import (
         BuildError,
         CapabilityError,
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     )
     from scconv_deploy.runtime.engine import Engine
     from scconv_deploy.runtime.engine import open_bundle as open  # noqa: A004 - the contract's name
+    from scconv_deploy.verdicts import ParityReport, Verdict
 
 __version__ = "0.1.0"
 
@@ -38,9 +39,9 @@ _HOME = {
     "open": ("scconv_deploy.runtime.engine", "open_bundle"),
     "Engine": ("scconv_deploy.runtime.engine", "Engine"),
     "Bundle": ("scconv_deploy.artifacts", "Bundle"),
-    "ParityReport": ("scconv_deploy.artifacts", "ParityReport"),
+    "ParityReport": ("scconv_deploy.verdicts", "ParityReport"),
     "Recognition": ("scconv_deploy.artifacts", "Recognition"),
-    "Verdict": ("scconv_deploy.artifacts", "Verdict"),
+    "Verdict": ("scconv_deploy.verdicts", "Verdict"),
     "ScconvDeployError": ("scconv_deploy.errors", "ScconvDeployError"),
     "InputError": ("scconv_deploy.errors", "InputError"),
     "BuildError": ("scconv_deploy.errors", "BuildError"),

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from scconv_deploy import pipeline
-from scconv_deploy.artifacts import Bundle, ParityReport, Recognition, Timing
+from scconv_deploy.artifacts import Bundle, Recognition, Timing
 from scconv_deploy.config import (
     DEFAULT_OPSET,
     BenchConfig,
@@ -23,6 +23,7 @@ from scconv_deploy.config import (
 )
 from scconv_deploy.contracts import RunListener, Silence
 from scconv_deploy.stages import recognise as recognise_stage
+from scconv_deploy.verdicts import ParityReport
 
 Shapes = Sequence[ShapeRange]
 

@@ -47,7 +47,7 @@ class BuildError(ScconvDeployError):
 class VerificationError(ScconvDeployError):
     """The built artifact does not compute the user's function (exit 1); nothing was promoted.
 
-    ``report`` is the :class:`~scconv_deploy.artifacts.ParityReport` where a comparison was made.
+    ``report`` is the :class:`~scconv_deploy.verdicts.ParityReport` where a comparison was made.
     """
 
     exit_code = EXIT_VERIFICATION_FAILED

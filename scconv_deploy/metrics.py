@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from scconv_deploy.artifacts import Comparison, TensorMetrics, Tolerance, Verdict
+from scconv_deploy.verdicts import Comparison, TensorMetrics, Tolerance, Verdict
 
 WORST = float("inf")
 

@@ -17,16 +17,13 @@ from torch import nn
 from scconv_deploy import registry
 from scconv_deploy.artifacts import (
     Bundle,
-    GoldenSamples,
     Inspection,
     LoweredModel,
-    ParityReport,
     SourceModel,
     StageTiming,
     TensorSpec,
     Timing,
     TracedGraph,
-    Verdict,
 )
 from scconv_deploy.bench.subjects import BundleSubject, Subject, bundle_subject, model_subject
 from scconv_deploy.config import BenchConfig, ExportConfig, Form, Precision
@@ -50,6 +47,7 @@ from scconv_deploy.stages import (
     trace,
     verify,
 )
+from scconv_deploy.verdicts import GoldenSamples, ParityReport, Verdict
 from scconv_deploy.workspace import workspace
 
 

@@ -5,7 +5,7 @@ The figures are for fp32. ``rtol`` multiplies the largest magnitude of the refer
 
 from __future__ import annotations
 
-from scconv_deploy.artifacts import Tolerance
+from scconv_deploy.verdicts import Tolerance
 
 END_TO_END_FP32 = Tolerance(name="end-to-end fp32", metric="max_abs", atol=1e-6, rtol=1e-3)
 """Whole model against the user's PyTorch module. A network of 50 layers accumulates about 1e-5 of scale; one

@@ -7,8 +7,8 @@ import math
 import numpy as np
 import pytest
 
-from scconv_deploy.artifacts import Tolerance, Verdict
 from scconv_deploy.metrics import judge, measure
+from scconv_deploy.verdicts import Tolerance, Verdict
 
 TIGHT = Tolerance("tight", "max_abs", atol=1e-3, rtol=1e-2)
 

@@ -7,11 +7,7 @@ one to two minutes.
 
 from __future__ import annotations
 
-import contextlib
-import io
-import logging
-import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -21,6 +17,7 @@ from scconv_deploy.artifacts import TensorSpec
 from scconv_deploy.config import DEFAULT_OPSET
 from scconv_deploy.errors import InputError
 from scconv_deploy.inputs import example_tensors
+from scconv_deploy.quiet import quiet_exporter
 
 
 def naive_export(module: nn.Module, inputs: Sequence[TensorSpec], batches: Sequence[int], seed: int) -> bytes:
@@ -37,7 +34,7 @@ def naive_export(module: nn.Module, inputs: Sequence[TensorSpec], batches: Seque
     if free:
         dynamic = tuple({0: torch.export.Dim("batch", min=1)} for _ in inputs)
     try:
-        with torch.no_grad(), _quiet():
+        with torch.no_grad(), quiet_exporter():
             program = torch.onnx.export(
                 module,
                 example,
@@ -53,19 +50,3 @@ def naive_export(module: nn.Module, inputs: Sequence[TensorSpec], batches: Seque
     if program is None:
         raise InputError("the naive ONNX export fails: torch.onnx returned nothing")
     return bytes(program.model_proto.SerializeToString())
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """The exporter prints and warns about itself; a failure still arrives as an exception."""
-    loggers = [logging.getLogger(n) for n in ("torch.onnx", "torch.export", "onnxscript", "onnx_ir")]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.CRITICAL)
-    try:
-        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)

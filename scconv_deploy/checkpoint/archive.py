@@ -5,7 +5,6 @@ Zip archives (torch.save since 1.6) and the legacy row of five pickles. Needs no
 
 from __future__ import annotations
 
-import re
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from typing import Any
 
 from scconv_deploy.checkpoint.kinds import Kind, kind_of
 from scconv_deploy.checkpoint.pickled import PickleReader
+from scconv_deploy.checkpoint.trust import ORDINARY, refuse_system_calls
 from scconv_deploy.errors import InputError
 
 MAX_PICKLE = 64 << 20
@@ -22,22 +22,14 @@ MAX_PICKLE = 64 << 20
 LEGACY_PICKLES = ("magic number", "protocol version", "system description", "content", "storage keys")
 
 
-ORDINARY = re.compile(
-    r"collections\.(OrderedDict|Counter)|builtins\.(set|bytearray|complex)|_codecs\.encode"
-    r"|torch\.(Size|device|nn\.parameter\.Parameter|serialization\._get_layout|_tensor\._rebuild_from_type_v2)"
-    r"|torch\.storage\.(TypedStorage|UntypedStorage)|torch\._utils\._rebuild_\w+"
-    r"|torch\.(cuda\.)?(sparse\.)?([A-Z]\w*)?(Storage|Tensor)"
-    r"|torch\.(bool|bfloat16|(float|complex|u?int|qu?int|bits)\d\w*|per_(tensor|channel)_\w+)"
-)
-"""Names that stand for plain data: what torch's restricted unpickler allows by itself."""
-
-
 @dataclass(frozen=True, slots=True)
 class Outline:
     """What a checkpoint says, with facts in place of tensors; ``names`` are all globals it mentions."""
 
     content: Any
     names: tuple[str, ...]
+    containers: tuple[tuple[int, int], ...] = ()
+    """Byte positions where a legacy file wraps a module's class together with its source code."""
 
     @property
     def needs(self) -> tuple[str, ...]:
@@ -73,7 +65,10 @@ def _zipped(path: Path) -> Outline:
                 f"{path} declares a data.pkl of {pickles[0].file_size} bytes, more than any model's structure"
             )
         data = archive.read(pickles[0])
-    top = pickles[0].filename.partition("/")[0]
+        top = pickles[0].filename.partition("/")[0]
+        order = next((archive.read(i) for i in infos if i.filename == f"{top}/byteorder"), b"little")
+    if order not in (b"little", b"big"):
+        raise InputError(f"{path} names a byte order that does not exist; it is damaged")
     sizes = {i.filename: i.file_size for i in infos}
     reader = PickleReader(lambda key: sizes.get(f"{top}/data/{key}"))
     content, length = _named(reader, data, path)
@@ -86,19 +81,22 @@ def _legacy(path: Path) -> Outline:
     size = path.stat().st_size
     data = path.read_bytes()
     start, names, trees = 0, dict[str, None](), []
+    containers: list[tuple[int, int]] = []
     for part in LEGACY_PICKLES:
         reader = PickleReader(lambda _key: size)
         tree, length = _named(reader, data[start : start + MAX_PICKLE], path, f" (its {part})")
         names.update(reader.names)
         trees.append(tree)
+        containers += [(start + mark, start + end) for mark, end in reader.containers]
         start += length
-    return Outline(trees[3], tuple(sorted(names)))
+    return Outline(trees[3], tuple(sorted(names)), tuple(containers))
 
 
 def _named(reader: PickleReader, data: bytes, path: Path, part: str = "") -> tuple[Any, int]:
     try:
         return reader.read(data)
     except InputError as error:
+        refuse_system_calls(path, tuple(reader.names))
         named = _mentioned(reader.names)
         raise InputError(f"{path}{part} {error}{named}; nothing was executed") from error
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from torch import nn
 
-from scconv_deploy.checkpoint.pickled import Inert
+from scconv_deploy.checkpoint.facts import Inert
 from scconv_deploy.checkpoint.state import modules
 from scconv_deploy.checkpoint.trust import is_layer_name
 from scconv_deploy.scconv.reference.families import FAMILIES

@@ -9,8 +9,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from scconv_deploy.checkpoint.pickled import Inert
-from scconv_deploy.checkpoint.read import load_restricted, needed_globals
+from scconv_deploy.checkpoint.archive import outline
+from scconv_deploy.checkpoint.facts import Inert
+from scconv_deploy.checkpoint.read import load_restricted
 from scconv_deploy.checkpoint.state import tensors
 from scconv_deploy.checkpoint.trust import refuse_system_calls
 
@@ -24,6 +25,7 @@ def load_inert(path: Path) -> Any:
         UntrustedCodeError: it asks for functions that no model needs.
         InputError: the file is damaged, or uses pickle features that cannot be read inertly.
     """
-    names = needed_globals(path)
-    refuse_system_calls(path, names)
-    return load_restricted(path, [(type("Inert", (Inert,), {"name": name}), name) for name in names])
+    read = outline(path)
+    refuse_system_calls(path, read.needs)
+    stand_ins = [(type("Inert", (Inert,), {"name": name}), name) for name in read.needs]
+    return load_restricted(path, stand_ins, read)

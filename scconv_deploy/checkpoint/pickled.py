@@ -12,71 +12,30 @@ from __future__ import annotations
 import _compat_pickle
 import pickletools
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from math import prod
 from typing import Any
 
+from scconv_deploy.checkpoint.facts import (
+    DTYPES,
+    SIZES,
+    GlobalName,
+    Inert,
+    StorageFact,
+    TensorFact,
+    inert_of,
+)
+from scconv_deploy.checkpoint.trust import refuse_odd_call
 from scconv_deploy.errors import InputError
 
-MAX_WORK = 8_000_000
-"""Instructions plus unfolded references. A ResNet-101's checkpoint needs about 30,000."""
+MAX_WORK = 4_000_000
+"""Instructions plus unfolded references. A ResNet-101's checkpoint needs 37,000, a pickled module 200 a layer."""
+
+MAX_TUPLE_DEPTH = 100
 
 MAX_VIEW = 1 << 24
 """Elements up to which a tensor may repeat its storage (an expanded buffer is legal, a terabyte is not)."""
 
-SIZES = {
-    **dict.fromkeys(("Double", "Long", "ComplexFloat"), 8),
-    **dict.fromkeys(("Float", "Int", "QInt32"), 4),
-    **dict.fromkeys(("Half", "Short", "BFloat16"), 2),
-    **dict.fromkeys(("Bool", "Byte", "Char", "QInt8", "QUInt8", "QUInt2x4", "QUInt4x2", "Untyped"), 1),
-    "ComplexDouble": 16,
-}
-DTYPES = {
-    "Double": "float64", "Float": "float32", "Half": "float16", "BFloat16": "bfloat16", "Long": "int64",
-    "Int": "int32", "Short": "int16", "Char": "int8", "Byte": "uint8", "Bool": "bool",
-    "ComplexFloat": "complex64", "ComplexDouble": "complex128",
-}  # fmt: skip
 VIEWS = ("_rebuild_tensor", "_rebuild_tensor_v2", "_rebuild_tensor_v3", "_rebuild_qtensor")
-
-
-class Inert:
-    """Stands for an object of any class: keeps its state, runs nothing."""
-
-    name = ""
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        self.arguments = (args, kwargs)
-
-    def __setstate__(self, state: Any) -> None:
-        self.state = state
-
-
-@dataclass(frozen=True, slots=True)
-class GlobalName:
-    """A class or function that the pickle names."""
-
-    name: str
-
-
-@dataclass(frozen=True, slots=True)
-class StorageFact:
-    """A stored block of ``numel`` elements of the named type ("Float")."""
-
-    kind: str
-    numel: int
-
-
-@dataclass(frozen=True, slots=True)
-class TensorFact:
-    """What is known of a tensor without reading it."""
-
-    shape: tuple[int, ...]
-    dtype: str
-
-    def numel(self) -> int:
-        """Number of elements."""
-        return prod(self.shape)
-
 
 StorageSize = Callable[[str], int | None]
 """Key of a storage -> bytes stored under it, None where there is none."""
@@ -94,6 +53,12 @@ class PickleReader:
         self._memo: dict[int, Any] = {}
         self._kept: list[Any] = []
         self._weight: dict[int, int] = {}
+        self._depth: dict[int, int] = {}
+        self.containers: list[tuple[int, int]] = []
+        """Where a legacy file wraps a class: positions of the mark and of the persistent id."""
+        self._marks: list[int] = []
+        self._began: dict[int, int] = {}
+        self._last_mark = self._position = 0
         self._work = 0
 
     def read(self, data: bytes) -> tuple[Any, int]:
@@ -105,6 +70,7 @@ class PickleReader:
         try:
             for opcode, argument, position in pickletools.genops(data):
                 self._spend(1)
+                self._position = position or 0
                 if opcode.name == "STOP":
                     return self._stack.pop(), (position or 0) + 1
                 self._step(opcode.name, argument)
@@ -138,6 +104,7 @@ class PickleReader:
             self._new(_CONTAINERS[name]())
         elif name == "MARK":
             self._stack.append(_MARK)
+            self._marks.append(self._position)
         elif name in ("BINPUT", "LONG_BINPUT"):
             self._memo[argument] = self._stack[-1]
         elif name in ("BINGET", "LONG_BINGET"):
@@ -149,12 +116,10 @@ class PickleReader:
 
     def _combine(self, name: str) -> None:
         if name in ("TUPLE1", "TUPLE2", "TUPLE3"):
-            count = int(name[-1])
-            parts = self._pop(count)
-            self._new(tuple(parts), parts)
+            self._tuple(self._pop(int(name[-1])))
         elif name == "TUPLE":
-            parts = self._pop_mark()
-            self._new(tuple(parts), parts)
+            self._tuple(self._pop_mark())
+            self._began[id(self._stack[-1])] = self._last_mark
         elif name in ("APPEND", "APPENDS"):
             parts = self._pop(1) if name == "APPEND" else self._pop_mark()
             self._list(self._stack[-1], parts)
@@ -172,7 +137,7 @@ class PickleReader:
             (state,) = self._pop(1)
             self._build(self._stack[-1], state)
         elif name == "BINPERSID":
-            self._new(self._storage(self._pop(1)[0]))
+            self._new(self._storage(self._pop(1)[0], self._position))
         elif name == "STACK_GLOBAL":
             module, attribute = self._pop(2)
             self._global(f"{module} {attribute}")
@@ -215,14 +180,22 @@ class PickleReader:
             return made
         if name == "torch.Size" and len(arguments) == 1 and isinstance(arguments[0], tuple):
             return arguments[0]
-        _refuse_calls_of_any_size(name, arguments)
+        refuse_odd_call(name, arguments)
         return inert_of(name, arguments)
 
     def _view(self, arguments: tuple[Any, ...]) -> TensorFact:
-        storage, offset, shape = arguments[:3]
-        whole = isinstance(shape, tuple) and all(type(n) is int and 0 <= n < 1 << 62 for n in shape)
-        if not isinstance(storage, StorageFact) or not whole or type(offset) is not int or offset < 0:
+        storage, offset, shape, stride = arguments[:4]
+        numbers = (
+            (offset, *shape, *stride) if isinstance(shape, tuple) and isinstance(stride, tuple) else (-1,)
+        )
+        whole = all(type(n) is int and 0 <= n < 1 << 62 for n in numbers) and len(shape) == len(stride)
+        if not isinstance(storage, StorageFact) or not whole:
             raise InputError("describes a tensor with a negative or senseless size")
+        last = offset + sum((n - 1) * step for n, step in zip(shape, stride, strict=True))
+        if prod(shape) and last >= storage.numel:
+            raise InputError(
+                f"describes a tensor that reaches element {last} of a storage of {storage.numel} (forged)"
+            )
         if prod(shape) > max(storage.numel, MAX_VIEW):
             raise InputError(
                 f"declares a tensor of {prod(shape)} elements over a storage of {storage.numel} (forged)"
@@ -230,7 +203,13 @@ class PickleReader:
         dtype = arguments[6].name.rpartition(".")[2] if len(arguments) > 7 else DTYPES.get(storage.kind)
         return TensorFact(shape, dtype or storage.kind.lower())
 
-    def _storage(self, identity: Any) -> StorageFact:
+    def _storage(self, identity: Any, position: int) -> StorageFact | GlobalName:
+        # Files before torch 1.6 wrap every module's class, to carry its source code along.
+        if isinstance(identity, tuple) and identity[:1] == ("module",) and len(identity) == 4:
+            if not isinstance(identity[1], GlobalName) or id(identity) not in self._began:
+                raise InputError("describes a module without a class")
+            self.containers.append((self._began[id(identity)], position))
+            return identity[1]
         if not isinstance(identity, tuple) or len(identity) < 5 or identity[0] != "storage":
             raise InputError("refers to something outside of it that is no storage")
         _, kind, key, _, numel = identity[:5]
@@ -254,6 +233,15 @@ class PickleReader:
             self._heavier(target, [state])
         elif not isinstance(target, dict | TensorFact):
             raise InputError("sets the state of something that has none")
+
+    def _tuple(self, parts: list[Any]) -> None:
+        made = tuple(parts)
+        depth = 1 + max((self._depth.get(id(p), 0) for p in parts), default=0)
+        # Hashing a tuple recurses in C without a limit: a deep one in a set ends the process.
+        if depth > MAX_TUPLE_DEPTH:
+            raise InputError("nests tuples deeper than any model does")
+        self._depth[id(made)] = depth
+        self._new(made, parts)
 
     def _list(self, target: Any, parts: list[Any]) -> None:
         if not isinstance(target, list):
@@ -295,6 +283,7 @@ class PickleReader:
             if self._stack[index] is _MARK:
                 parts = self._stack[index + 1 :]
                 del self._stack[index:]
+                self._last_mark = self._marks.pop()
                 return parts
         raise InputError("is damaged: a mark is missing")
 
@@ -304,26 +293,7 @@ _LITERAL = frozenset(("BININT", "BININT1", "BININT2", "BINFLOAT", "BINUNICODE", 
 _CONTAINERS: Mapping[str, Callable[[], Any]] = {"EMPTY_LIST": list, "EMPTY_DICT": dict, "EMPTY_SET": list}
 
 
-def inert_of(name: str, arguments: tuple[Any, ...] = ()) -> Inert:
-    """A stand-in for an object of the class ``name``."""
-    made = Inert(*arguments)
-    made.name = name
-    return made
-
-
 def _is_plain_key(key: Any) -> bool:
     if isinstance(key, tuple):
         return len(key) <= 16 and all(not isinstance(k, tuple) and _is_plain_key(k) for k in key)
     return key is None or isinstance(key, str | bytes | int | float | GlobalName | Inert)
-
-
-def _refuse_calls_of_any_size(name: str, arguments: tuple[Any, ...]) -> None:
-    """Refuse functions that torch's restricted unpickler allows, and that a few bytes can make huge."""
-    sized = name.endswith(("Storage", "Tensor")) and name.startswith("torch.")
-    own = name.startswith("scconv_deploy.") and not name.startswith("scconv_deploy.scconv.spec.")
-    if own or name.startswith(("torch.nn.", "torch._C.")):
-        raise InputError(f"calls {name} itself, which torch.save never writes")
-    if (sized or name == "builtins.bytearray") and any(type(a) is int for a in arguments):
-        raise InputError(f"calls {name} with a size, which torch.save never writes")
-    if name == "_codecs.encode" and (len(arguments) != 2 or arguments[1] not in ("latin1", "latin-1")):
-        raise InputError("encodes text with a codec that torch.save never uses")

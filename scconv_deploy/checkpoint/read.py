@@ -8,6 +8,7 @@ the classes or modules the user named with ``--trust``. ``weights_only=False`` i
 from __future__ import annotations
 
 import importlib
+import io
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,7 +19,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from scconv_deploy.checkpoint.archive import outline
+from scconv_deploy.checkpoint import legacy
+from scconv_deploy.checkpoint.archive import Outline, outline
 from scconv_deploy.checkpoint.trust import is_own_name, is_trusted, refuse_system_calls, trust_options
 from scconv_deploy.errors import InputError, UntrustedCodeError
 
@@ -90,7 +92,8 @@ def load_weights_only(path: Path, trust: Sequence[str] = ()) -> Any:
         UntrustedCodeError: classes are needed that were not named; the message shows the option to add.
         InputError: the file is damaged, or a trusted class cannot be imported.
     """
-    names = needed_globals(path)
+    read = outline(path)
+    names = read.needs
     refuse_system_calls(path, names)
     missing = untrusted(names, trust)
     if missing:
@@ -99,24 +102,24 @@ def load_weights_only(path: Path, trust: Sequence[str] = ()) -> Any:
             f"{path} is a pickled object and needs code of its own to load: {shown}. "
             f"If you trust that code, add {trust_options(missing)}; nothing was executed"
         )
-    return _restricted(path, [_import(name, path.parent) for name in names])
+    return load_restricted(path, [_import(name, path.parent) for name in names], read)
 
 
-def load_restricted(path: Path, allowed: Sequence[Allowed]) -> Any:
+def load_restricted(path: Path, allowed: Sequence[Allowed], read: Outline) -> Any:
     """``torch.load(weights_only=True)`` that may construct only ``allowed`` beyond torch's own safe list.
+
+    ``read`` is the file's outline: that it could be read bounds work and memory here.
 
     Raises:
         InputError: the file is damaged, larger inside than outside, or asks for something else.
     """
-    outline(path)
-    return _restricted(path, allowed)
-
-
-def _restricted(path: Path, allowed: Sequence[Allowed]) -> Any:
-    # The outline was read before: it bounds the work and the memory of what follows.
     try:
+        source: Path | io.BytesIO = path
+        if read.containers:
+            source = io.BytesIO(legacy.without_sources(path.read_bytes(), read.containers))
+            allowed = [*allowed, (legacy.container, legacy.NAME)]
         with torch.serialization.safe_globals(list(allowed)):
-            return torch.load(path, map_location="cpu", weights_only=True)
+            return torch.load(source, map_location="cpu", weights_only=True)
     except MemoryError as error:
         raise InputError(f"{path} needs more memory to load than this machine gives") from error
     # A stranger's file decides what goes wrong in here, and in a trusted class's __setstate__.

@@ -14,7 +14,7 @@ from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from scconv_deploy.checkpoint.pickled import TensorFact
+from scconv_deploy.checkpoint.facts import TensorFact
 from scconv_deploy.errors import InputError
 
 if TYPE_CHECKING:

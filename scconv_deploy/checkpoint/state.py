@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from scconv_deploy.checkpoint.pickled import Inert
+from scconv_deploy.checkpoint.facts import Inert
 from scconv_deploy.errors import InputError
 
 EMA_WRAPPERS = ("state_dict_ema", "model_ema", "params_ema", "ema_state_dict", "ema_model", "ema")

@@ -5,11 +5,22 @@ Names only: nothing is imported here.
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-from scconv_deploy.errors import UntrustedCodeError
+from scconv_deploy.errors import InputError, UntrustedCodeError
+
+ORDINARY = re.compile(
+    r"collections\.(OrderedDict|Counter)|builtins\.(set|bytearray|complex)|_codecs\.encode"
+    r"|torch\.(Size|device|nn\.parameter\.Parameter|serialization\._get_layout|_tensor\._rebuild_from_type_v2)"
+    r"|torch\.storage\.(TypedStorage|UntypedStorage)|torch\._utils\._rebuild_\w+"
+    r"|torch\.(cuda\.)?(sparse\.)?([A-Z]\w*)?(Storage|Tensor)"
+    r"|torch\.(bool|bfloat16|(float|complex|u?int|qu?int|bits)\d\w*|per_(tensor|channel)_\w+)"
+)
+"""Names that stand for plain data: what torch's restricted unpickler allows by itself."""
 
 SYSTEM_MODULES = frozenset(
     {"os", "posix", "nt", "ntpath", "posixpath", "sys", "subprocess", "_posixsubprocess", "shutil", "runpy"}
@@ -90,3 +101,15 @@ def trust_options(names: Sequence[str]) -> str:
 
 def _is_standard(name: str) -> bool:
     return name.partition(".")[0] in sys.stdlib_module_names or name.startswith(("numpy.", "torch."))
+
+
+def refuse_odd_call(name: str, arguments: tuple[Any, ...]) -> None:
+    """Refuse functions that torch's restricted unpickler allows, and that a few bytes can make huge."""
+    sized = name.endswith(("Storage", "Tensor")) and name.startswith("torch.")
+    own = name.startswith("scconv_deploy.") and not name.startswith("scconv_deploy.scconv.spec.")
+    if own or (name.startswith("torch.") and not ORDINARY.fullmatch(name)):
+        raise InputError(f"calls {name} itself, which torch.save never writes")
+    if (sized or name == "builtins.bytearray") and any(type(a) is int for a in arguments):
+        raise InputError(f"calls {name} with a size, which torch.save never writes")
+    if name == "_codecs.encode" and (len(arguments) != 2 or arguments[1] not in ("latin1", "latin-1")):
+        raise InputError("encodes text with a codec that torch.save never uses")

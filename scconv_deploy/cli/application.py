@@ -14,7 +14,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from scconv_deploy.artifacts import Json, Verdict
+from scconv_deploy.artifacts import Json
 from scconv_deploy.cli import options as o
 from scconv_deploy.cli.doctor import findings
 from scconv_deploy.cli.outcome import Job, Manners, Outcome
@@ -33,6 +33,7 @@ from scconv_deploy.errors import EXIT_OK, EXIT_VERIFICATION_FAILED
 from scconv_deploy.report.doctor import show_findings
 from scconv_deploy.report.summary import show_export, show_inspection, show_parity, show_timings
 from scconv_deploy.report.to_json import to_json
+from scconv_deploy.verdicts import Verdict
 
 app = typer.Typer(
     name="scconv-deploy",

@@ -25,7 +25,7 @@ from types import FrameType
 
 from rich.console import Console
 
-from scconv_deploy.artifacts import Json, ParityReport
+from scconv_deploy.artifacts import Json
 from scconv_deploy.contracts import RunListener
 from scconv_deploy.errors import (
     EXIT_BAD_INPUT,
@@ -37,6 +37,7 @@ from scconv_deploy.errors import (
 )
 from scconv_deploy.report.terminal import Terminal, console, plain
 from scconv_deploy.report.to_json import dumps, to_json
+from scconv_deploy.verdicts import ParityReport
 
 EXIT_INTERNAL = 70
 OUT_OF_MEMORY = ("not enough memory", "can't allocate memory", "out of memory")

@@ -23,7 +23,7 @@ import onnx
 import torch
 from torch import nn
 
-from scconv_deploy.artifacts import LoweredModel, PieceCheck, Tolerance, TracedGraph, Verdict
+from scconv_deploy.artifacts import LoweredModel, TracedGraph
 from scconv_deploy.graph.pieces import Piece, block_piece, rest_nodes, rest_piece
 from scconv_deploy.metrics import judge
 from scconv_deploy.parity.reference import Recording, Reference, joined
@@ -31,6 +31,7 @@ from scconv_deploy.runtime.onnx import OnnxRunner
 from scconv_deploy.scconv.deploy import DeploySCConv
 from scconv_deploy.scconv.spec import Order
 from scconv_deploy.tolerances import GATE_BAND_FP32, PIECE_FP32
+from scconv_deploy.verdicts import PieceCheck, Tolerance, Verdict
 
 OUTSIDE = "outside the SCConv blocks"
 EXACTLY_AT = 1e-12

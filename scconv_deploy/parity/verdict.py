@@ -20,9 +20,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from scconv_deploy.artifacts import Comparison, ParityReport, Tolerance, Verdict
 from scconv_deploy.parity.piecewise import PieceChecks
 from scconv_deploy.tolerances import AMBIGUOUS_FACTOR
+from scconv_deploy.verdicts import Comparison, ParityReport, Tolerance, Verdict
 
 
 def decide(

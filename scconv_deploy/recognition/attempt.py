@@ -256,7 +256,8 @@ def _role_tensors(anatomy: Anatomy) -> set[str]:
 
 def _looks_like(seen: Observation) -> bool:
     """An SRU compares normalised values with a threshold; a CRU runs five convolutions and a softmax."""
-    return seen.gates or (len(seen.convs) == CRU_CONVOLUTIONS and "_softmax" in seen.operators)
+    convolutions = len(seen.convs) + len(seen.odd_convolutions)
+    return seen.gates or (convolutions == CRU_CONVOLUTIONS and "_softmax" in seen.operators)
 
 
 def _different(seen: Observation, tried: int, nearest: tuple[float, str]) -> str:

@@ -175,7 +175,10 @@ class _Watcher(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def _convolution(self, args: tuple[Any, ...]) -> None:
         weight, bias = self._name(args[1]), self._name(args[2])
         if weight is None or (args[2] is not None and bias is None):
-            self.seen.odd_convolutions.append("a convolution whose weights are not parameters of the module")
+            self.seen.odd_convolutions.append(
+                "a convolution whose weights are computed in forward or by a hook, not stored as parameters (with "
+                "the old torch.nn.utils.weight_norm: call remove_weight_norm before the export)"
+            )
             return
         shape = args[1].shape
         if len(shape) != 4 or args[6]:

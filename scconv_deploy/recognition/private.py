@@ -5,9 +5,11 @@ from __future__ import annotations
 import copy
 import warnings
 from collections import OrderedDict
+from typing import cast
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import parametrize
 
 _HOOK_TABLES = (
     "_forward_hooks",
@@ -43,7 +45,27 @@ def private_copy(module: nn.Module, *, hooks: bool = False) -> nn.Module:
     twin: nn.Module = copy.deepcopy(module, memo)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # copies of scripted modules hold non-leaf parameters
-        return twin.cpu().double().eval()
+        twin = twin.cpu().double().eval()
+    _store_parametrised(twin)
+    return twin
+
+
+def _store_parametrised(twin: nn.Module) -> None:
+    """Tensors computed on access (weight norm, spectral norm) become plain parameters of the copy.
+
+    ``remove_parametrizations`` must not be used: it deletes the property from a class that the copy shares
+    with the user's module.
+    """
+    for child in list(twin.modules()):
+        if not parametrize.is_parametrized(child):
+            continue
+        computed = cast(nn.ModuleDict, child.parametrizations)
+        with torch.no_grad():
+            values = {name: getattr(child, name).detach().clone() for name in computed}
+        child.__class__ = parametrize.type_before_parametrizations(child)
+        del child._modules["parametrizations"]
+        for name, value in values.items():
+            child.register_parameter(name, nn.Parameter(value, requires_grad=False))
 
 
 def has_hooks(module: nn.Module) -> bool:

@@ -7,7 +7,7 @@ Dead parameters (an unused convolution or unit) are legal and ignored.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from torch import Tensor, nn
@@ -16,7 +16,7 @@ from scconv_deploy.recognition.observe import ConvCall, Observation
 
 CRU_CONVOLUTIONS = 5
 _CONV_NDIM = 4
-MAX_CONVOLUTIONS = 9
+MAX_CONVOLUTIONS = 10
 MAX_VECTORS = 16
 
 
@@ -35,7 +35,7 @@ def may_be_block(module: nn.Module) -> bool:
     if not has_forward(module) or _is_torch_leaf(module):
         return False
     convs = vectors = either = 0
-    for _, parameter in module.named_parameters(remove_duplicate=False):
+    for parameter in _stored(module):
         if _is_kernel(parameter):
             convs += 1
         elif parameter.ndim >= 2 and parameter.numel() > max(parameter.shape):
@@ -50,6 +50,17 @@ def may_be_block(module: nn.Module) -> bool:
     if norms > 1:
         return False
     return convs + either >= CRU_CONVOLUTIONS or (convs == 0 and vectors + buffers >= 2)
+
+
+def _stored(module: nn.Module) -> Iterator[Tensor]:
+    """Parameters; of one that is computed from parts (weight norm: magnitude and direction) the largest part."""
+    parts: dict[str, Tensor] = {}
+    for name, parameter in module.named_parameters(remove_duplicate=False):
+        owner, computed, rest = name.rpartition("parametrizations.")
+        place = owner + computed + rest.partition(".")[0] if computed else name
+        if place not in parts or parameter.numel() > parts[place].numel():
+            parts[place] = parameter
+    yield from parts.values()
 
 
 def _is_kernel(tensor: Tensor) -> bool:

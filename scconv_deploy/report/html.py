@@ -14,7 +14,7 @@ from functools import cache
 
 from jinja2 import Environment, PackageLoader, Template
 
-from scconv_deploy.artifacts import Json, Verdict
+from scconv_deploy.artifacts import Json
 from scconv_deploy.report.manifest import (
     Section,
     as_section,
@@ -26,6 +26,7 @@ from scconv_deploy.report.manifest import (
 )
 from scconv_deploy.report.summary import kernel_sentence
 from scconv_deploy.report.terminal import duration
+from scconv_deploy.verdicts import Verdict
 
 BAR_FLOOR_DECADES = 6
 """Errors this many powers of ten below the largest limit (or lower) get the shortest bar."""

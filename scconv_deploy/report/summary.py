@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from scconv_deploy.artifacts import Bundle, Inspection, ParityReport, Timing, Verdict
+from scconv_deploy.artifacts import Bundle, Inspection, Timing
 from scconv_deploy.config import dims
 from scconv_deploy.report.manifest import (
     Section,
@@ -28,6 +28,7 @@ from scconv_deploy.report.manifest import (
 )
 from scconv_deploy.report.terminal import encodable, plain, print_table
 from scconv_deploy.report.to_json import to_json
+from scconv_deploy.verdicts import ParityReport, Verdict
 
 VERDICT_STYLE = {Verdict.PASS: "bold green", Verdict.FAIL: "bold red", Verdict.AMBIGUOUS: "bold yellow"}
 LABEL_WIDTH = 12

@@ -13,15 +13,9 @@ from collections.abc import Mapping
 from enum import Enum
 from pathlib import PurePath
 
-from scconv_deploy.artifacts import (
-    Comparison,
-    Json,
-    ParityReport,
-    TensorMetrics,
-    Tolerance,
-    Verdict,
-)
+from scconv_deploy.artifacts import Json
 from scconv_deploy.errors import InputError
+from scconv_deploy.verdicts import Comparison, ParityReport, TensorMetrics, Tolerance, Verdict
 
 
 def to_json(value: object) -> Json:

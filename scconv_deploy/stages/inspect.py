@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from scconv_deploy.artifacts import Inspection, TensorSpec
 from scconv_deploy.checkpoint.archive import outline
+from scconv_deploy.checkpoint.facts import Inert
 from scconv_deploy.checkpoint.kinds import Kind, kind_of
-from scconv_deploy.checkpoint.pickled import Inert
 from scconv_deploy.checkpoint.safe_tensors import read_header
 from scconv_deploy.checkpoint.shapes import families_allowed, scconv_prefixes
 from scconv_deploy.checkpoint.state import Chosen, choose_state, modules, strip_prefixes, tensors

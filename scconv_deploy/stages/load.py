@@ -20,11 +20,11 @@ from scconv_deploy.artifacts import SourceModel, TensorSpec
 from scconv_deploy.checkpoint.archive import outline
 from scconv_deploy.checkpoint.attributes import differences
 from scconv_deploy.checkpoint.factory import build, parse_factory
+from scconv_deploy.checkpoint.facts import Inert
 from scconv_deploy.checkpoint.fit import fit
 from scconv_deploy.checkpoint.inert import load_inert
 from scconv_deploy.checkpoint.kinds import Kind, kind_of
 from scconv_deploy.checkpoint.known import identify, zoo_module
-from scconv_deploy.checkpoint.pickled import Inert
 from scconv_deploy.checkpoint.read import load_weights_only
 from scconv_deploy.checkpoint.safe_tensors import read_safetensors
 from scconv_deploy.checkpoint.state import choose_state

@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from scconv_deploy.artifacts import LoweredModel, RecognisedBlock, Recognition, SourceModel, TensorSpec
+from scconv_deploy.errors import InputError
 from scconv_deploy.inputs import run_once
 from scconv_deploy.scconv.deploy import DeploySCConv
 from scconv_deploy.scconv.fold import fold_batch_norms
@@ -38,9 +39,9 @@ def run(
         inputs: the arguments' names, for the message where the model refuses ``example``.
 
     Raises:
-        InputError: the user's own module does not run on ``example``.
+        InputError: the user's own module cannot be copied, or does not run on ``example``.
     """
-    reference = copy.deepcopy(source.module).eval()
+    reference = _copied(source.module).eval()
     with threads_for(t.numel() for t in example):
         run_once(reference, example, inputs)
     lowered = copy.deepcopy(reference)
@@ -66,11 +67,27 @@ def run(
     )
 
 
+def _copied(module: nn.Module) -> nn.Module:
+    try:
+        return copy.deepcopy(module)
+    except (RuntimeError, TypeError) as error:
+        raise InputError(
+            f"the model cannot be copied, and the export never works on your own object: {error}; tensors made "
+            "by a computation cannot be copied (with the old torch.nn.utils.weight_norm or spectral_norm call "
+            "remove_weight_norm or remove_spectral_norm first, or use torch.nn.utils.parametrizations)"
+        ) from error
+
+
 def _deploy(reference: nn.Module, block: RecognisedBlock, style: GraphStyle) -> DeploySCConv:
-    tensors: dict[str, torch.Tensor] = dict(reference.named_buffers(remove_duplicate=False))
-    tensors.update(reference.named_parameters(remove_duplicate=False))
-    weights = {role: tensors[name] for role, name in block.parameters.items()}
+    weights = {role: _tensor(reference, name) for role, name in block.parameters.items()}
     return DeploySCConv(block.spec, weights, style).eval()
+
+
+def _tensor(model: nn.Module, name: str) -> torch.Tensor:
+    """By attribute, since a parametrised weight (weight norm) is under its name no stored tensor."""
+    owner, _, attribute = name.rpartition(".")
+    tensor: torch.Tensor = getattr(model.get_submodule(owner), attribute)
+    return tensor
 
 
 def _replace(model: nn.Module, path: str, new: nn.Module) -> nn.Module:

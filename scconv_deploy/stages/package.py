@@ -15,9 +15,7 @@ import numpy as np
 
 from scconv_deploy.artifacts import (
     BuiltArtifact,
-    GoldenSamples,
     Json,
-    ParityReport,
     RecognisedBlock,
     Recognition,
     SourceModel,
@@ -28,6 +26,7 @@ from scconv_deploy.config import DEFAULT_OPSET, ExportConfig, ShapeRange, dims
 from scconv_deploy.report.html import render
 from scconv_deploy.report.to_json import to_json
 from scconv_deploy.runtime.engine import SCHEMA
+from scconv_deploy.verdicts import GoldenSamples, ParityReport
 from scconv_deploy.workspace import MANIFEST, sha256
 
 SAMPLES = "samples.npz"

@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 import onnx
 
-from scconv_deploy.artifacts import BuiltArtifact, GoldenSamples, TensorSpec, TracedGraph
+from scconv_deploy.artifacts import BuiltArtifact, TensorSpec, TracedGraph
 from scconv_deploy.errors import CapabilityError, InputError
 from scconv_deploy.runtime.backends import open_runner
 from scconv_deploy.runtime.engine import check_hashes, read_golden, read_manifest
+from scconv_deploy.verdicts import GoldenSamples
 
 GRAPH = "model.onnx"
 

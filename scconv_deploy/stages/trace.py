@@ -11,9 +11,6 @@ from __future__ import annotations
 import builtins
 import contextlib
 import copy
-import io
-import logging
-import warnings
 from collections.abc import Iterator, Sequence
 from typing import Any, cast
 
@@ -28,6 +25,7 @@ from scconv_deploy.errors import InputError
 from scconv_deploy.graph.expand import expand_blocks
 from scconv_deploy.graph.names import rename_nodes, strip_metadata
 from scconv_deploy.inputs import UNBOUNDED, example_tensors, reason, run_once
+from scconv_deploy.quiet import quiet_exporter
 from scconv_deploy.scconv.emit import can_emit
 from scconv_deploy.scconv.operator import with_block_operators
 from scconv_deploy.threads import threads_for
@@ -126,7 +124,7 @@ def _to_onnx(
     opset: int,
 ) -> onnx.ModelProto:
     shapes = dynamic_shapes(inputs)
-    with torch.no_grad(), tensor_aware_sum(), _quiet():
+    with torch.no_grad(), tensor_aware_sum(), quiet_exporter():
         try:
             program = torch.onnx.export(
                 module,
@@ -154,22 +152,6 @@ def _check_opset(model: onnx.ModelProto, opset: int) -> None:
             f"opset {opset} was asked for, but this model could only be written in opset {built}; "
             f"use --opset {built}"
         )
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """The exporter prints and warns about its own internals; a failure still arrives as an exception."""
-    loggers = [logging.getLogger(n) for n in ("torch.onnx", "torch.export", "onnxscript", "onnx_ir")]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.CRITICAL)
-    try:
-        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
 
 
 def _output_names(results: object) -> list[str]:

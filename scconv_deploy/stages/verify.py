@@ -16,16 +16,7 @@ import onnx
 import torch
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
-from scconv_deploy.artifacts import (
-    BuiltArtifact,
-    Comparison,
-    GoldenSamples,
-    LoweredModel,
-    ParityReport,
-    Tolerance,
-    TracedGraph,
-    Verdict,
-)
+from scconv_deploy.artifacts import BuiltArtifact, LoweredModel, TracedGraph
 from scconv_deploy.contracts import Progress, Runner
 from scconv_deploy.errors import InputError, VerificationError
 from scconv_deploy.metrics import judge
@@ -37,6 +28,7 @@ from scconv_deploy.runtime.backends import open_runner
 from scconv_deploy.runtime.onnx import OnnxRunner, version
 from scconv_deploy.threads import threads_for
 from scconv_deploy.tolerances import END_TO_END_FP32
+from scconv_deploy.verdicts import Comparison, GoldenSamples, ParityReport, Tolerance, Verdict
 
 TRUTH_ELEMENTS = 2**19
 """Input elements run in float64 (three images of 3x224x224): it costs several times fp32. A case that misses

@@ -97,7 +97,7 @@ def module_with(state: bytes) -> bytes:
 
 def zipped(path: Path, program: bytes, storages: Mapping[str, bytes] | None = None, **more: bytes) -> None:
     entries = {"archive/data.pkl": b"\x80\x02" + program + b".", "archive/version": b"3\n"}
-    entries |= {"archive/byteorder": b"little", ".data/serialization_id": b"1"}
+    entries |= {"archive/byteorder": b"little", "archive/.data/serialization_id": b"1"}
     entries |= {f"archive/data/{k}": v for k, v in (storages or {"0": bytes(16)}).items()}
     with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
         for name, data in (entries | more).items():
@@ -172,7 +172,9 @@ def _load(path: Path, witness: Path) -> None:
 def _from_bytes(path: Path, witness: Path) -> None:
     inner = LEGACY_HEAD + b"\x80\x02" + system(witness) + b"." + pickle.dumps([], 2)
     raw = inner.decode("latin1")
-    zipped(path, call("torch.storage", "_load_from_bytes", call("_codecs", "encode", text(raw), text("latin1"))))
+    zipped(
+        path, call("torch.storage", "_load_from_bytes", call("_codecs", "encode", text(raw), text("latin1")))
+    )
 
 
 @kind("a call of a torch function on paths")
@@ -327,14 +329,19 @@ def _hash_bomb(path: Path, witness: Path) -> None:
     zipped(path, b"}" + program + b"Ns")
 
 
-@kind("a key nested a million deep")
+@kind("a key nested without end")
 def _deep_key(path: Path, witness: Path) -> None:
-    zipped(path, b"})" + b"\x85" * 1_000_000 + b"Ns")
+    zipped(path, b"})" + b"\x85" * 300_000 + b"Ns")
 
 
-@kind("lists nested a million deep")
+@kind("a set of a tuple nested without end")
+def _deep_set(path: Path, witness: Path) -> None:
+    zipped(path, mapping(w=GOOD, x=call("builtins", "set", b"])" + b"\x85" * 300_000 + b"a")))
+
+
+@kind("lists nested without end")
 def _deep(path: Path, witness: Path) -> None:
-    zipped(path, b"]" * 1_000_000 + b"a" * 999_999)
+    zipped(path, b"]" * 200_000 + b"a" * 199_999)
 
 
 @kind("a bomb of deflated instructions")
@@ -346,7 +353,7 @@ def _deflated(path: Path, witness: Path) -> None:
 
 @kind("thirty million instructions")
 def _long(path: Path, witness: Path) -> None:
-    zipped(path, b"N0" * 15_000_000 + b"N")
+    zipped(path, b"N" * 30_000_000)
 
 
 @kind("an entry whose declared size is a lie")

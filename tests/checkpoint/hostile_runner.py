@@ -23,7 +23,17 @@ from scconv_deploy.stages import inspect, load
 
 SECONDS = 20
 ROOM = 1 << 30
-TRUST = ("digits_net", "torch", "os", "posix", "subprocess", "builtins", "functools", "operator", "no_such_module")
+TRUST = (
+    "digits_net",
+    "torch",
+    "os",
+    "posix",
+    "subprocess",
+    "builtins",
+    "functools",
+    "operator",
+    "no_such_module",
+)
 
 
 def limited() -> None:

@@ -6,6 +6,7 @@ import json
 import pickle
 import subprocess
 import sys
+import time
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from tests.cli.program import scconv
 VERBS = ("inspect", "load", "load trusting", "load with a factory")
 HARMLESS = {
     ("operator.attrgetter", "inspect"),  # it is reported, as a name that the file needs
-    ("lists nested a million deep", "inspect"),
+    ("lists nested without end", "inspect"),
     ("a list in itself", "inspect"),
     ("a dictionary in itself", "inspect"),
 }
@@ -86,25 +87,10 @@ def test_the_payload_works(name: str, tmp_path: Path) -> None:
     """The alarm rings: an ordinary unpickler runs what the file says."""
     witness, path = tmp_path / "was-executed", tmp_path / "model.pt"
     KINDS[name](path, witness)
-    program = (
-        "import pickle, sys, zipfile, torch\n"
-        "path = sys.argv[1]\n"
-        "try:\n"
-        "    torch.load(path, weights_only=False)\n"
-        "except Exception: pass\n"
-        "if not zipfile.is_zipfile(path):\n"
-        "    with open(path, 'rb') as stream:\n"
-        "        while True:\n"
-        "            try: pickle.load(stream)\n"
-        "            except Exception: break\n"
-    )
-    del program
     _unpickle_carelessly(path)
-    for _ in range(50):
-        if witness.exists():
-            break
-        torch.set_num_threads(1)
-        __import__("time").sleep(0.02)
+    deadline = time.monotonic() + 10  # some payloads start a process of their own
+    while not witness.exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
     assert witness.exists()
 
 
@@ -132,7 +118,8 @@ def test_the_command_line_says_it(
     done = scconv(command, str(written[0][name]), *more, folder=tmp_path)
     assert done.returncode == 2
     assert done.stdout == ""
-    assert done.stderr.startswith("error: ")
-    assert len(done.stderr.strip().splitlines()) == 1
+    assert [line for line in done.stderr.splitlines() if line.startswith("error: ")] == [
+        done.stderr.splitlines()[-1]
+    ]
     assert "Traceback" not in done.stderr
     assert not written[1].exists()

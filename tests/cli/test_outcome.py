@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from scconv_deploy.artifacts import Verdict
 from scconv_deploy.cli.outcome import Job, Manners, Outcome, explain, perform
 from scconv_deploy.contracts import RunListener
 from scconv_deploy.errors import BuildError, CapabilityError, InputError, VerificationError
+from scconv_deploy.verdicts import Verdict
 from tests.report.example import parity
 
 

@@ -10,13 +10,13 @@ import onnx
 import pytest
 import torch
 
-from scconv_deploy.artifacts import ParityReport, Verdict
 from scconv_deploy.contracts import Silence
 from scconv_deploy.errors import EXIT_VERIFICATION_FAILED, VerificationError
 from scconv_deploy.pipeline import run_export
 from scconv_deploy.scconv.deploy import DeploySCConv
 from scconv_deploy.scconv.spec import Y2Order
 from scconv_deploy.stages import lower
+from scconv_deploy.verdicts import ParityReport, Verdict
 from tests.e2e.digits import BLOCKS, MODELS, SAMPLES, Fault, config, export_with, prepared
 from tests.e2e.faults import (
     BLOCK_FAULTS,

@@ -11,13 +11,14 @@ import pytest
 import torch
 from torch import nn
 
-from scconv_deploy.artifacts import Bundle, TracedGraph, Verdict
+from scconv_deploy.artifacts import Bundle, TracedGraph
 from scconv_deploy.config import ExportConfig, shape_ranges
 from scconv_deploy.contracts import Silence
 from scconv_deploy.errors import VerificationError
 from scconv_deploy.pipeline import run_export
 from scconv_deploy.scconv import zoo
 from scconv_deploy.stages import simplify
+from scconv_deploy.verdicts import Verdict
 from tests.e2e.faults import changed_head, doubled, doubled_output, dropped_gwc_bias
 
 

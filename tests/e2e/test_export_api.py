@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from scconv_deploy.artifacts import Bundle, Verdict
+from scconv_deploy.artifacts import Bundle
 from scconv_deploy.config import ExportConfig, shape_ranges
 from scconv_deploy.contracts import Silence
 from scconv_deploy.errors import InputError
@@ -20,6 +20,7 @@ from scconv_deploy.pipeline import run_export
 from scconv_deploy.runtime.engine import open_bundle
 from scconv_deploy.scconv import zoo
 from scconv_deploy.scconv.reference.families import scconv
+from scconv_deploy.verdicts import Verdict
 
 X = torch.randn(2, 16, 8, 8, generator=torch.Generator().manual_seed(0))
 

@@ -83,7 +83,7 @@ def test_two_inputs_of_different_lengths(tmp_path: Path) -> None:
 
 
 def test_every_sample_is_used_once() -> None:
-    cases = [c for c in make_cases([FREE], {"image": samples(40)}, 0) if c.name.startswith("samples")]
+    cases = [c for c in make_cases([FREE], {"image": samples(40)}, 0) if c.name.startswith("sample")]
     used = np.concatenate([c.inputs["image"] for c in cases])
     np.testing.assert_array_equal(used, samples(40))
     assert len({len(c.inputs["image"]) for c in cases}) >= 3  # several batch sizes

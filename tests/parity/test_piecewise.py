@@ -8,13 +8,13 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from scconv_deploy.artifacts import Tolerance, Verdict
 from scconv_deploy.parity.piecewise import _judge_samples, edge_input
 from scconv_deploy.scconv.deploy import DeploySCConv
 from scconv_deploy.scconv.reference import constants
 from scconv_deploy.scconv.spec import Norm
 from scconv_deploy.scconv.style import GraphStyle
 from scconv_deploy.tolerances import GATE_BAND_FP32
+from scconv_deploy.verdicts import Tolerance, Verdict
 from tests.scconv.axes import sru
 from tests.scconv.test_deploy import reference_of
 from tests.scconv.test_emit import model_of

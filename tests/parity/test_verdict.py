@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from scconv_deploy.artifacts import Comparison, ParityReport, PieceCheck, Tolerance, Verdict
 from scconv_deploy.metrics import judge
 from scconv_deploy.parity.piecewise import PieceChecks
 from scconv_deploy.parity.verdict import decide
 from scconv_deploy.tolerances import AMBIGUOUS_FACTOR
+from scconv_deploy.verdicts import Comparison, ParityReport, PieceCheck, Tolerance, Verdict
 
 LIMIT = Tolerance("test", "max_abs", atol=0.01, rtol=0.0)
 

@@ -5,20 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from scconv_deploy.artifacts import (
-    Bundle,
-    Certificate,
-    Comparison,
-    Json,
-    KernelReport,
-    ParityReport,
-    StageTiming,
-    TensorMetrics,
-    TensorSpec,
-    Tolerance,
-    Verdict,
-)
+from scconv_deploy.artifacts import Bundle, Certificate, Json, KernelReport, StageTiming, TensorSpec
 from scconv_deploy.report.to_json import to_json
+from scconv_deploy.verdicts import Comparison, ParityReport, TensorMetrics, Tolerance, Verdict
 
 IMAGES = TensorSpec(
     "images", "float32", ("batch", 1, 32, 32), (1, 1, 32, 32), (8, 1, 32, 32), (64, 1, 32, 32), {}

@@ -7,10 +7,11 @@ from itertools import pairwise
 
 import pytest
 
-from scconv_deploy.artifacts import Json, Verdict
+from scconv_deploy.artifacts import Json
 from scconv_deploy.report.html import error_bars, render
 from scconv_deploy.report.manifest import as_section
 from scconv_deploy.report.to_json import to_json
+from scconv_deploy.verdicts import Verdict
 from tests.report.example import comparison, manifest
 
 HOSTILE = '<script>alert("x")</script>"><img src=x onerror=y>'

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from scconv_deploy.artifacts import Bundle, Inspection, Json, Timing, Verdict
+from scconv_deploy.artifacts import Bundle, Inspection, Json, Timing
 from scconv_deploy.report.manifest import as_section
 from scconv_deploy.report.summary import (
     kernel_sentence,
@@ -15,6 +15,7 @@ from scconv_deploy.report.summary import (
     show_parity,
     show_timings,
 )
+from scconv_deploy.verdicts import Verdict
 from tests.report.example import IMAGES, bundle, manifest, parity
 
 

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from scconv_deploy.artifacts import Json, Verdict
+from scconv_deploy.artifacts import Json
 from scconv_deploy.config import ExportConfig
 from scconv_deploy.errors import InputError
 from scconv_deploy.report.to_json import dumps, number, parity_from_json, to_json
+from scconv_deploy.verdicts import Verdict
 from tests.report.example import comparison, metrics, parity
 
 

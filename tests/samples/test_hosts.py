@@ -14,13 +14,14 @@ import torch
 from torch import Tensor, nn
 
 import scconv_deploy
-from scconv_deploy.artifacts import Bundle, Verdict
+from scconv_deploy.artifacts import Bundle
 from scconv_deploy.config import ShapeRange
 from scconv_deploy.errors import VerificationError
 from scconv_deploy.scconv.deploy import DeploySCConv
 from scconv_deploy.scconv.spec import SCConvSpec
 from scconv_deploy.scconv.style import GraphStyle
 from scconv_deploy.stages import lower
+from scconv_deploy.verdicts import Verdict
 from tests.recognition import near_misses, wild
 
 HOSTS = Path(__file__).parents[2] / "samples" / "hosts"

@@ -1,0 +1,115 @@
+"""Outcomes of comparing: metrics, named tolerances, checks of pieces, and the report they add up to.
+
+Like :mod:`scconv_deploy.artifacts` this imports neither torch nor onnx.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import numpy as np
+
+
+class Verdict(StrEnum):
+    """Outcome of a comparison. AMBIGUOUS is the gate-aware verdict's place (see DECISIONS.md)."""
+
+    PASS = "PASS"
+    FAIL = "FAIL"
+    AMBIGUOUS = "AMBIGUOUS"
+
+
+@dataclass(frozen=True, slots=True)
+class TensorMetrics:
+    """All differences between one reference and one result, computed in float64.
+
+    ``max_abs``, ``mean_abs``, ``p99_abs`` in the output's unit; ``max_rel`` against max(|reference|, its
+    mean magnitude); ``cosine`` in [-1, 1]; ``sqnr_db`` in decibels (inf when equal);
+    ``top1_agreement`` in [0, 1], None where there is no class axis.
+    """
+
+    max_abs: float
+    mean_abs: float
+    p99_abs: float
+    max_rel: float
+    cosine: float
+    sqnr_db: float
+    top1_agreement: float | None
+    finite: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Tolerance:
+    """A named gate: ``metric`` of every comparison must be at most ``atol + rtol * scale``.
+
+    ``scale`` is the largest magnitude in the reference output.
+    """
+
+    name: str
+    metric: str
+    atol: float
+    rtol: float
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """One output of one case against one reference."""
+
+    case: str
+    output: str
+    shape: tuple[int, ...]
+    metrics: TensorMetrics
+    limit: float
+    verdict: Verdict
+    sentence: str
+
+
+@dataclass(frozen=True, slots=True)
+class PieceCheck:
+    """One piece of the graph, fed with the reference's own tensors (teacher-forced).
+
+    ``piece`` is a block's module path, or words for what lies outside the blocks. ``worst`` is the largest
+    excess in the gating metric; ``near_gate_samples`` counts samples with gates inside the rounding band.
+    """
+
+    piece: str
+    verdict: Verdict
+    samples: int
+    passed_samples: int
+    near_gate_samples: int
+    max_abs: float
+    limit: float
+    sentence: str
+
+
+@dataclass(frozen=True, slots=True)
+class ParityReport:
+    """Result of ``verify``.
+
+    ``subject`` says what was run ("model.onnx in ONNX Runtime 1.32 on CPU"). ``against_float64`` holds the
+    same comparisons against float64 truth, and ``reference_against_float64`` how far the user's own
+    PyTorch module is from it, so that an export error is told apart from rounding.
+    """
+
+    verdict: Verdict
+    sentence: str
+    subject: str
+    tolerance: Tolerance
+    comparisons: tuple[Comparison, ...]
+    against_float64: tuple[Comparison, ...] = ()
+    reference_against_float64: tuple[Comparison, ...] = ()
+    pieces: tuple[PieceCheck, ...] = ()
+    first_divergent_block: str | None = None
+    artifact_executed: bool = True
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class GoldenSamples:
+    """Inputs and the reference's outputs that travel with the bundle, by tensor name."""
+
+    inputs: Mapping[str, np.ndarray]
+    outputs: Mapping[str, np.ndarray]
