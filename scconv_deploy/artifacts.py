@@ -57,9 +57,9 @@ class SourceModel:
 class Certificate:
     """Numeric proof that a specification computes what the user's module computes (float64).
 
-    ``worst_error`` is the largest absolute difference over ``probes`` inputs, ``edge_probes`` of which lie
-    at and on both sides of the gate's threshold. ``runner_up`` is the best specification that was
-    refuted, with the difference that refuted it.
+    ``worst_error`` is the largest difference (relative where outputs exceed 1) over ``probes`` inputs,
+    ``edge_probes`` of which lie at and on both sides of the gate's threshold. ``runner_up`` is the best
+    specification that was refuted, with the difference that refuted it.
     """
 
     seed: int

@@ -87,6 +87,10 @@ def _legacy(path: Path) -> Outline:
         tree, length = _named(reader, data[start : start + MAX_PICKLE], path, f" (its {part})")
         names.update(reader.names)
         trees.append(tree)
+        if sum(reader.stored.values()) > size:
+            raise InputError(
+                f"{path} declares more bytes of storages than the file has (cut short or forged)"
+            )
         containers += [(start + mark, start + end) for mark, end in reader.containers]
         start += length
     return Outline(trees[3], tuple(sorted(names)), tuple(containers))

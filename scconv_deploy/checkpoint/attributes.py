@@ -57,7 +57,7 @@ def differences(content: Any, built: nn.Module) -> tuple[str, ...]:
 
 
 def _compared(module: Inert, twin: nn.Module) -> Iterator[tuple[str, Any, Any]]:
-    state = module.state
+    state = {k: v for k, v in module.state.items() if isinstance(k, str)}  # a damaged file may have others
     if is_layer_name(module.name):
         yield "class", module.name.rpartition(".")[2], type(twin).__name__
         for key, value in state.items():

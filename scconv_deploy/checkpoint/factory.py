@@ -16,6 +16,7 @@ from typing import Any
 from torch import nn
 
 from scconv_deploy.checkpoint.read import import_named
+from scconv_deploy.checkpoint.zoo_shapes import call_text
 from scconv_deploy.errors import InputError, nearest
 from scconv_deploy.scconv import zoo
 
@@ -35,8 +36,7 @@ class Factory:
         return self.name in zoo.ARCHITECTURES
 
     def __str__(self) -> str:
-        given = ", ".join(f"{k}={v!r}" for k, v in self.arguments.items())
-        return f"{self.name}({given})" if given else self.name
+        return call_text(self.name, self.arguments)
 
 
 def parse_factory(text: str) -> Factory:

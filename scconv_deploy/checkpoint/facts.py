@@ -69,3 +69,10 @@ def inert_of(name: str, arguments: tuple[Any, ...] = ()) -> Inert:
     made = Inert(*arguments)
     made.name = name
     return made
+
+
+def is_plain_key(key: Any) -> bool:
+    """Whether a dictionary key costs nothing to hash: a scalar, a name, an object, or a short flat tuple."""
+    if isinstance(key, tuple):
+        return len(key) <= 16 and all(not isinstance(k, tuple) and is_plain_key(k) for k in key)
+    return key is None or isinstance(key, str | bytes | int | float | GlobalName | Inert)

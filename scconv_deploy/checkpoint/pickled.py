@@ -23,8 +23,9 @@ from scconv_deploy.checkpoint.facts import (
     StorageFact,
     TensorFact,
     inert_of,
+    is_plain_key,
 )
-from scconv_deploy.checkpoint.trust import refuse_odd_call
+from scconv_deploy.checkpoint.trust import refuse_odd_call, refuse_odd_construction
 from scconv_deploy.errors import InputError
 
 MAX_WORK = 4_000_000
@@ -44,7 +45,11 @@ _MARK = object()
 
 
 class PickleReader:
-    """Reads one pickle; ``names`` collects every global it mentions, mapped to Python 3's module names."""
+    """Reads one pickle.
+
+    ``names``: every global it mentions, by Python 3's module names. ``stored``: bytes of each storage by key.
+    ``containers``: where a legacy file wraps a class (positions of the mark and of the persistent id).
+    """
 
     def __init__(self, storage_size: StorageSize) -> None:
         self.names: dict[str, None] = {}
@@ -54,8 +59,8 @@ class PickleReader:
         self._kept: list[Any] = []
         self._weight: dict[int, int] = {}
         self._depth: dict[int, int] = {}
+        self.stored: dict[str, int] = {}
         self.containers: list[tuple[int, int]] = []
-        """Where a legacy file wraps a class: positions of the mark and of the persistent id."""
         self._marks: list[int] = []
         self._began: dict[int, int] = {}
         self._last_mark = self._position = 0
@@ -72,7 +77,7 @@ class PickleReader:
                 self._spend(1)
                 self._position = position or 0
                 if opcode.name == "STOP":
-                    return self._stack.pop(), (position or 0) + 1
+                    return self._pop(1)[0], (position or 0) + 1
                 self._step(opcode.name, argument)
         except (
             ValueError,
@@ -128,11 +133,7 @@ class PickleReader:
             self._set_items(self._stack[-1], parts)
         elif name in ("REDUCE", "NEWOBJ"):
             callee, arguments = self._pop(2)
-            made = self._call(callee, arguments, construct=name == "NEWOBJ")
-            if made is not arguments:
-                self._new(made, [arguments])
-            else:
-                self._stack.append(made)
+            self._new(self._call(callee, arguments, construct=name == "NEWOBJ"), [arguments])
         elif name == "BUILD":
             (state,) = self._pop(1)
             self._build(self._stack[-1], state)
@@ -167,6 +168,7 @@ class PickleReader:
         if name == "torch.nn.parameter.Parameter" or name.startswith("torch._utils._rebuild_parameter"):
             return arguments[0] if arguments else Inert()
         if construct:
+            refuse_odd_construction(name)
             return inert_of(name, arguments)
         if name == "torch._tensor._rebuild_from_type_v2":
             return self._call(arguments[0], arguments[2], construct=False)
@@ -200,8 +202,9 @@ class PickleReader:
             raise InputError(
                 f"declares a tensor of {prod(shape)} elements over a storage of {storage.numel} (forged)"
             )
-        dtype = arguments[6].name.rpartition(".")[2] if len(arguments) > 7 else DTYPES.get(storage.kind)
-        return TensorFact(shape, dtype or storage.kind.lower())
+        # Types without a storage class of their own are named beside it.
+        told = [a.name.rpartition(".")[2] for a in arguments[6:7] if isinstance(a, GlobalName)]
+        return TensorFact(shape, (told or [DTYPES.get(storage.kind, storage.kind.lower())])[0])
 
     def _storage(self, identity: Any, position: int) -> StorageFact | GlobalName:
         # Files before torch 1.6 wrap every module's class, to carry its source code along.
@@ -225,6 +228,7 @@ class PickleReader:
             raise InputError(
                 f"declares a storage of {needed} bytes where the file holds {stored} (cut short or forged)"
             )
+        self.stored[key] = needed
         return StorageFact(name, numel)
 
     def _build(self, target: Any, state: Any) -> None:
@@ -244,18 +248,20 @@ class PickleReader:
         self._new(made, parts)
 
     def _list(self, target: Any, parts: list[Any]) -> None:
-        if not isinstance(target, list):
+        if isinstance(target, list):
+            target.extend(parts)
+        elif not isinstance(target, Inert):  # a class made after a list: its items are not looked at
             raise InputError("appends to something that is no list")
-        target.extend(parts)
         self._heavier(target, parts)
 
     def _set_items(self, target: Any, parts: list[Any]) -> None:
-        if not isinstance(target, dict) or len(parts) % 2:
+        if not isinstance(target, dict | Inert) or len(parts) % 2:
             raise InputError("sets items of something that is no dictionary")
         for key in parts[::2]:
-            if not _is_plain_key(key):
+            if not is_plain_key(key):
                 raise InputError(f"uses a {type(key).__name__} as a key, which no model file needs")
-        target.update(zip(parts[::2], parts[1::2], strict=True))
+        if isinstance(target, dict):
+            target.update(zip(parts[::2], parts[1::2], strict=True))
         self._heavier(target, parts)
 
     def _new(self, value: Any, parts: Sequence[Any] = ()) -> None:
@@ -291,9 +297,3 @@ class PickleReader:
 _PLAIN: Mapping[str, Any] = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False, "EMPTY_TUPLE": ()}
 _LITERAL = frozenset(("BININT", "BININT1", "BININT2", "BINFLOAT", "BINUNICODE", "SHORT_BINSTRING", "LONG1"))
 _CONTAINERS: Mapping[str, Callable[[], Any]] = {"EMPTY_LIST": list, "EMPTY_DICT": dict, "EMPTY_SET": list}
-
-
-def _is_plain_key(key: Any) -> bool:
-    if isinstance(key, tuple):
-        return len(key) <= 16 and all(not isinstance(k, tuple) and _is_plain_key(k) for k in key)
-    return key is None or isinstance(key, str | bytes | int | float | GlobalName | Inert)

@@ -15,13 +15,20 @@ from pathlib import Path
 from types import BuiltinFunctionType, FunctionType
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional
 
 from scconv_deploy.checkpoint import legacy
 from scconv_deploy.checkpoint.archive import Outline, outline
-from scconv_deploy.checkpoint.trust import is_own_name, is_trusted, refuse_system_calls, trust_options
+from scconv_deploy.checkpoint.trust import (
+    ORDINARY,
+    is_own_name,
+    is_trusted,
+    refuse_system_calls,
+    trust_options,
+)
 from scconv_deploy.errors import InputError, UntrustedCodeError
 
 Allowed = tuple[Any, str]
@@ -105,7 +112,7 @@ def load_weights_only(path: Path, trust: Sequence[str] = ()) -> Any:
     return load_restricted(path, [_import(name, path.parent) for name in names], read)
 
 
-def load_restricted(path: Path, allowed: Sequence[Allowed], read: Outline) -> Any:
+def load_restricted(path: Path, allowed: Sequence[Allowed | type], read: Outline) -> Any:
     """``torch.load(weights_only=True)`` that may construct only ``allowed`` beyond torch's own safe list.
 
     ``read`` is the file's outline: that it could be read bounds work and memory here.
@@ -118,6 +125,7 @@ def load_restricted(path: Path, allowed: Sequence[Allowed], read: Outline) -> An
         if read.containers:
             source = io.BytesIO(legacy.without_sources(path.read_bytes(), read.containers))
             allowed = [*allowed, (legacy.container, legacy.NAME)]
+        allowed = [*allowed, *_numpy_data(read.names)]
         with torch.serialization.safe_globals(list(allowed)):
             return torch.load(source, map_location="cpu", weights_only=True)
     except MemoryError as error:
@@ -125,6 +133,24 @@ def load_restricted(path: Path, allowed: Sequence[Allowed], read: Outline) -> An
     # A stranger's file decides what goes wrong in here, and in a trusted class's __setstate__.
     except Exception as error:
         raise InputError(f"{path} cannot be loaded: {_first_line(error)}") from error
+
+
+def _numpy_data(names: Sequence[str]) -> list[Allowed | type]:
+    """What rebuilds NumPy scalars and arrays, which training loops leave beside the weights ("best_acc")."""
+    asked = [n for n in names if n.startswith("numpy.") and ORDINARY.fullmatch(n)]
+    if not asked:
+        return []
+    core = importlib.import_module(
+        "numpy._core.multiarray" if hasattr(np, "_core") else "numpy.core.multiarray"
+    )
+    made = {
+        "scalar": core.scalar,
+        "_reconstruct": core._reconstruct,
+        "ndarray": np.ndarray,
+        "dtype": np.dtype,
+    }
+    types = {type(np.dtype(code)) for code in "?bBhHiIlLqQefdFDSU"}
+    return [*((made[n.rpartition(".")[2]], n) for n in asked), *types, np.ndarray]
 
 
 def import_named(name: str, beside: Path | None = None) -> Any:

@@ -19,8 +19,9 @@ ORDINARY = re.compile(
     r"|torch\.storage\.(TypedStorage|UntypedStorage)|torch\._utils\._rebuild_\w+"
     r"|torch\.(cuda\.)?(sparse\.)?([A-Z]\w*)?(Storage|Tensor)"
     r"|torch\.(bool|bfloat16|(float|complex|u?int|qu?int|bits)\d\w*|per_(tensor|channel)_\w+)"
+    r"|numpy\.(_?core\.multiarray\.(scalar|_reconstruct)|ndarray|dtype)"
 )
-"""Names that stand for plain data: what torch's restricted unpickler allows by itself."""
+"""Names that stand for plain data: what torch's restricted unpickler allows by itself, and NumPy's numbers."""
 
 SYSTEM_MODULES = frozenset(
     {"os", "posix", "nt", "ntpath", "posixpath", "sys", "subprocess", "_posixsubprocess", "shutil", "runpy"}
@@ -105,11 +106,20 @@ def _is_standard(name: str) -> bool:
 
 def refuse_odd_call(name: str, arguments: tuple[Any, ...]) -> None:
     """Refuse functions that torch's restricted unpickler allows, and that a few bytes can make huge."""
-    sized = name.endswith(("Storage", "Tensor")) and name.startswith("torch.")
     own = name.startswith("scconv_deploy.") and not name.startswith("scconv_deploy.scconv.spec.")
     if own or (name.startswith("torch.") and not ORDINARY.fullmatch(name)):
         raise InputError(f"calls {name} itself, which torch.save never writes")
-    if (sized or name == "builtins.bytearray") and any(type(a) is int for a in arguments):
+    if name.startswith("torch.") and name.endswith(("Storage", "Tensor")):
+        raise InputError(f"calls {name} itself, which torch.save never writes")
+    if name == "builtins.bytearray" and any(type(a) is int for a in arguments):
         raise InputError(f"calls {name} with a size, which torch.save never writes")
+    if name.endswith("._reconstruct") and arguments[1:2] != ((0,),):
+        raise InputError(f"calls {name} with a size, which NumPy never writes")
     if name == "_codecs.encode" and (len(arguments) != 2 or arguments[1] not in ("latin1", "latin-1")):
         raise InputError("encodes text with a codec that torch.save never uses")
+
+
+def refuse_odd_construction(name: str) -> None:
+    """Refuse objects of plain data's classes made as pickle makes modules: torch.save never does."""
+    if ORDINARY.fullmatch(name):
+        raise InputError(f"constructs a {name}, which torch.save never writes")

@@ -22,7 +22,8 @@ Factory = Annotated[
     typer.Option(
         "--factory",
         metavar="MODULE:CALLABLE",
-        help="Builds the architecture for a state_dict. Its code runs: name only what you trust.",
+        help="Builds the architecture for weights: MODULE:CALLABLE, MODULE:CALLABLE(width=8), or a zoo name. "
+        "Its code runs: name only what you trust.",
     ),
 ]
 Trust = Annotated[

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from scconv_deploy.artifacts import Certificate
 from scconv_deploy.recognition.certify import (
@@ -20,7 +20,15 @@ from scconv_deploy.recognition.certify import (
     runner_up,
 )
 from scconv_deploy.recognition.observe import Observation, observe, tensors
-from scconv_deploy.recognition.private import ForwardError, call, has_hooks, private_copy
+from scconv_deploy.recognition.private import (
+    ForwardError,
+    call,
+    counting,
+    has_hooks,
+    private_copy,
+    rewritten,
+    state,
+)
 from scconv_deploy.recognition.probe import SIZES, Draft, general_probes
 from scconv_deploy.recognition.propose import Hints, Proposal, frames, gather_hints, gatings
 from scconv_deploy.recognition.structure import (
@@ -99,11 +107,13 @@ def attempt(module: nn.Module, benches: Benches) -> Accepted | Refused:
         twin = private_copy(module)
     except Exception as error:  # noqa: BLE001 - user code may raise anything
         return Refused(f"it cannot be copied for a private trial ({_one_line(error)})", looks_like=False)
-    before = _state(twin)
+    before = state(twin)
     first = _first_run(twin)
     if isinstance(first, Refused):
         return first
-    changed = _changed(before, _state(twin))
+    changed = rewritten(before, state(twin)) or counting(
+        twin, torch.randn(2, first.channels, *first.sizes[0])
+    )
     found = dissect(first.seen, tensors(twin), set(dict(twin.named_parameters(remove_duplicate=False))))
     looks = _looks_like(first.seen)
     if changed or first.seen.random:
@@ -256,8 +266,8 @@ def _role_tensors(anatomy: Anatomy) -> set[str]:
 
 def _looks_like(seen: Observation) -> bool:
     """An SRU compares normalised values with a threshold; a CRU runs five convolutions and a softmax."""
-    convolutions = len(seen.convs) + len(seen.odd_convolutions)
-    return seen.gates or (convolutions == CRU_CONVOLUTIONS and "_softmax" in seen.operators)
+    counts = (len(seen.convs), len(seen.convs) + len(seen.odd_convolutions))
+    return seen.gates or (CRU_CONVOLUTIONS in counts and "_softmax" in seen.operators)
 
 
 def _different(seen: Observation, tried: int, nearest: tuple[float, str]) -> str:
@@ -274,21 +284,6 @@ def _random_reason(seen: Observation) -> str:
         f"its forward draws random numbers (aten.{seen.random}): a layer is built inside forward, or dropout "
         "stays active in eval mode"
     )
-
-
-def _state(module: nn.Module) -> dict[str, Tensor]:
-    return {name: tensor.detach().clone() for name, tensor in tensors(module).items()}
-
-
-def _changed(before: Mapping[str, Tensor], after: Mapping[str, Tensor]) -> str | None:
-    """A forward that adds or rewrites its own tensors is stateful."""
-    new = [name for name in after if name not in before]
-    if new:
-        return f"its forward builds layers or tensors of its own on first use ('{new[0]}')"
-    for name, value in before.items():
-        if name in after and not torch.equal(value.nan_to_num(), after[name].nan_to_num()):
-            return f"its forward rewrites its own state ('{name}'), so its output depends on earlier calls"
-    return None
 
 
 def _one_line(error: BaseException | None) -> str:

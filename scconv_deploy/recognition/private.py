@@ -5,11 +5,14 @@ from __future__ import annotations
 import copy
 import warnings
 from collections import OrderedDict
+from collections.abc import Mapping
 from typing import cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
+
+from scconv_deploy.recognition.observe import tensors
 
 _HOOK_TABLES = (
     "_forward_hooks",
@@ -88,3 +91,42 @@ def call(module: nn.Module, x: Tensor) -> Tensor:
         cause = TypeError(f"it returns {type(y).__name__} where an SCConv block returns one tensor")
         raise ForwardError from cause
     return y
+
+
+def state(module: nn.Module) -> dict[str, Tensor]:
+    """A copy of every parameter and buffer by name."""
+    return {name: tensor.detach().clone() for name, tensor in tensors(module).items()}
+
+
+def rewritten(before: Mapping[str, Tensor], after: Mapping[str, Tensor]) -> str | None:
+    """A forward that adds or rewrites its own tensors is stateful."""
+    new = [name for name in after if name not in before]
+    if new:
+        return f"its forward builds layers or tensors of its own on first use ('{new[0]}')"
+    for name, value in before.items():
+        if name in after and not torch.equal(value.nan_to_num(), after[name].nan_to_num()):
+            return f"its forward rewrites its own state ('{name}'), so its output depends on earlier calls"
+    return None
+
+
+def counting(module: nn.Module, x: Tensor) -> str | None:
+    """A forward that counts its calls in a plain attribute may act on it at any later call.
+
+    Sizes kept from the last input are no count: two equal calls leave the same numbers.
+    """
+    seen: list[dict[str, object]] = []
+    for _ in range(2):
+        try:
+            call(module, x.double())
+        except ForwardError:
+            return "its forward accepts an input once and not again"
+        seen.append(
+            {
+                f"{path}.{name}".lstrip("."): value
+                for path, child in module.named_modules()
+                for name, value in vars(child).items()
+                if isinstance(value, (int, float))
+            }
+        )
+    name = next((n for n, value in seen[1].items() if seen[0].get(n) != value), None)
+    return name and f"its forward counts its calls ('{name}'), so its output may depend on earlier calls"

@@ -59,7 +59,7 @@ def _sru_rivals(s: SRUSpec) -> Iterator[SRUSpec]:
         s, reconstruct=Reconstruct.WITHIN if s.reconstruct is Reconstruct.CROSS else Reconstruct.CROSS
     )
     yield replace(s, eps=s.eps * (1.0 + NUDGE) if s.eps else 1e-12)
-    yield replace(s, threshold=s.threshold + NUDGE * (1.0 - s.threshold))
+    yield replace(s, threshold=s.threshold + NUDGE * ((1.0 - s.threshold) or 1.0))
     norm = Norm.GROUP_STD if s.norm is Norm.GROUP_NORM else Norm.GROUP_NORM
     yield from _legal(partial(replace, s, norm=norm))
     for groups in (s.groups * 2, max(1, s.groups // 2)):

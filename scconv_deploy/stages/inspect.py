@@ -20,6 +20,7 @@ from scconv_deploy.checkpoint.safe_tensors import read_header
 from scconv_deploy.checkpoint.shapes import families_allowed, scconv_prefixes
 from scconv_deploy.checkpoint.state import Chosen, choose_state, modules, strip_prefixes, tensors
 from scconv_deploy.checkpoint.trust import is_layer_name, is_own_name, refuse_system_calls, trust_options
+from scconv_deploy.checkpoint.zoo_shapes import identify
 from scconv_deploy.errors import InputError
 from scconv_deploy.workspace import sha256
 
@@ -112,11 +113,6 @@ def _export(path: Path) -> str:
 
 def _factory(state: Mapping[str, Any]) -> str:
     """The zoo network that has these weights, with the families left open; else the form to write."""
-    if not {"stem.0.weight", "head.weight"} <= state.keys():
-        return USER_FACTORY
-    # Only weights with the zoo's landmarks are worth the import of torch.
-    from scconv_deploy.checkpoint.known import identify
-
     known = identify({name: tuple(t.shape) for name, t in state.items()})
     return USER_FACTORY if known is None else str(known)
 

@@ -24,10 +24,11 @@ from scconv_deploy.checkpoint.facts import Inert
 from scconv_deploy.checkpoint.fit import fit
 from scconv_deploy.checkpoint.inert import load_inert
 from scconv_deploy.checkpoint.kinds import Kind, kind_of
-from scconv_deploy.checkpoint.known import identify, zoo_module
+from scconv_deploy.checkpoint.known import zoo_module
 from scconv_deploy.checkpoint.read import load_weights_only
 from scconv_deploy.checkpoint.safe_tensors import read_safetensors
 from scconv_deploy.checkpoint.state import choose_state
+from scconv_deploy.checkpoint.zoo_shapes import identify
 from scconv_deploy.config import ExportConfig
 from scconv_deploy.errors import InputError, UntrustedCodeError
 from scconv_deploy.scconv import zoo
@@ -77,6 +78,7 @@ def _from_content(path: Path, content: Any, kind: Kind, config: ExportConfig) ->
     digest = sha256(path)
     _refuse_senseless_variant(path, content, config)
     if isinstance(content, nn.Module):
+        _refuse_damaged(path, content)
         name = f"{type(content).__module__}.{type(content).__qualname__}"
         return SourceModel(content, str(path), f"whole pickled module, {kind}", digest, name, ())
     if isinstance(content, Mapping) and content.get("format") == OWN_FORMAT:
@@ -86,6 +88,7 @@ def _from_content(path: Path, content: Any, kind: Kind, config: ExportConfig) ->
         for key in ("ema", "model"):
             if isinstance(content.get(key), nn.Module):
                 module = content[key]
+                _refuse_damaged(path, module)
                 name = f"{type(module).__module__}.{type(module).__qualname__}"
                 other = key == "ema" and content.get("model") is not None
                 note = f"the module under '{key}' was taken" + (
@@ -148,6 +151,19 @@ def _refuse_senseless_variant(path: Path, content: Any, config: ExportConfig) ->
             f"--variant {config.variant} settles weights that are loaded into a zoo network (--factory "
             f"scconv_resnet50); for {path} {decides} decide the SCConv variant, so leave it out"
         )
+
+
+def _refuse_damaged(path: Path, module: nn.Module) -> None:
+    """A pickle may leave a module without the dictionaries that every module has."""
+    try:
+        module.state_dict()
+        for part in module.modules():
+            repr(part.training)
+            part.extra_repr()
+    except Exception as error:
+        raise InputError(
+            f"{path} holds a module that is damaged ({type(error).__name__}: {error}); save it again"
+        ) from error
 
 
 def _type_name(content: Any) -> str:

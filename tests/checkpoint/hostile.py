@@ -244,9 +244,45 @@ def _bytearray(path: Path, witness: Path) -> None:
     zipped(path, mapping(w=GOOD, x=call("builtins", "bytearray", integer(10**13))))
 
 
+@kind("a NumPy array of terabytes")
+def _array(path: Path, witness: Path) -> None:
+    made = call(
+        "numpy._core.multiarray",
+        "_reconstruct",
+        named("numpy", "ndarray"),
+        integer(10**13) + b"\x85",
+        text("b"),
+    )
+    zipped(path, mapping(w=GOOD, x=made))
+
+
 @kind("a storage constructed with terabytes")
 def _new_storage(path: Path, witness: Path) -> None:
     zipped(path, mapping(w=GOOD, x=call("torch.storage", "UntypedStorage", integer(10**13))))
+
+
+@kind("a tensor constructed with terabytes")
+def _new_tensor(path: Path, witness: Path) -> None:
+    zipped(path, mapping(w=GOOD, x=named("torch", "FloatTensor") + b"(" + integer(10**13) + b"t\x81"))
+
+
+@kind("a tensor called with a size")
+def _sized_tensor(path: Path, witness: Path) -> None:
+    size = call("torch", "Size", integer(10**13) + b"\x85")
+    zipped(path, mapping(w=GOOD, x=call("torch", "FloatTensor", size)))
+
+
+@kind("a tensor whose state is a forged view")
+def _set_tensor(path: Path, witness: Path) -> None:
+    state = b"(" + storage(4) + integer(0) + integer(10**13) + b"\x85" + integer(0) + b"\x85t"
+    zipped(path, mapping(w=named("torch", "Tensor") + b")\x81" + state + b"b"))
+
+
+@kind("a legacy file that declares itself many times")
+def _legacy_many(path: Path, witness: Path) -> None:
+    views = {f"w{i}": tensor(storage(300, key=str(i)), 0, (2, 2), (2, 1)) for i in range(400)}
+    views = {k: v.replace(b"tQ", b"NtQ") for k, v in views.items()}
+    path.write_bytes(LEGACY_HEAD + b"\x80\x02" + mapping(**views) + b"." + pickle.dumps([], 2) + bytes(1500))
 
 
 @kind("a declared storage of terabytes")

@@ -14,7 +14,9 @@ from typing import Any
 import pytest
 import torch
 
-from tests.checkpoint.hostile import EXECUTABLE, KINDS, write_all
+from scconv_deploy.checkpoint.inert import load_inert
+from scconv_deploy.stages import inspect
+from tests.checkpoint.hostile import EXECUTABLE, GOOD, KINDS, mapping, write_all, zipped
 from tests.cli.program import scconv
 
 VERBS = ("inspect", "load", "load trusting", "load with a factory")
@@ -107,6 +109,14 @@ def _unpickle_carelessly(path: Path) -> None:
                     pickle.load(stream)
             except Exception as error:  # noqa: BLE001
                 print(error)
+
+
+def test_a_harmless_file_of_the_same_make_loads(tmp_path: Path) -> None:
+    """The control: the files are refused for what is wrong with them, not for how they are written."""
+    zipped(tmp_path / "good.pt", mapping(w=GOOD))
+    content = load_inert(tmp_path / "good.pt")
+    assert content["w"].shape == (2, 2)
+    assert inspect.run(tmp_path / "good.pt").tensors == 1
 
 
 @pytest.mark.parametrize("command", ["inspect", "export"])

@@ -5,11 +5,13 @@ from __future__ import annotations
 import pickle
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from scconv_deploy.checkpoint.read import import_named, load_weights_only, needed_globals, untrusted
+from scconv_deploy.checkpoint.trust import ORDINARY
 from scconv_deploy.errors import InputError, ScconvDeployError, UntrustedCodeError
 from tests.checkpoint.files import hostile
 
@@ -138,3 +140,37 @@ def test_damaged_files_are_refused_in_words(keep: int, tmp_path: Path) -> None:
     path.write_bytes(bytes(data[:keep]))
     with pytest.raises(InputError, match=r"model\.pt"):
         load_weights_only(path)
+
+
+def test_plain_data_is_what_torch_allows_by_itself(tmp_path: Path) -> None:
+    """Every name that torch loads without being told stands for data here, so no trust is asked for it."""
+    allowed = torch._weights_only_unpickler._get_allowed_globals()
+    assert [n for n in allowed if not ORDINARY.fullmatch(n)] == []
+    for name in ("torch.load", "torch.hub.load", "torch.nn.Linear", "os.Tensor", "collections.deque"):
+        assert not ORDINARY.fullmatch(name)
+
+
+def test_an_installed_package_is_not_replaced_from_beside_the_file(tmp_path: Path) -> None:
+    (tmp_path / "wave.py").write_text("raise SystemExit('ran')")
+    assert import_named("wave:Wave_read", tmp_path).__module__ == "wave"
+
+
+@pytest.mark.parametrize("trust", ["subprocess", "builtins", "posix", "os", "torch.hub"])
+def test_no_trust_opens_the_system(trust: str, tmp_path: Path) -> None:
+    with pytest.raises(UntrustedCodeError, match="probably hostile"):
+        load_weights_only(hostile("zip", tmp_path / "m.pt", tmp_path / "witness"), (trust,))
+    assert not (tmp_path / "witness").exists()
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+def test_numbers_of_numpy_are_data(legacy: bool, tmp_path: Path) -> None:
+    content = {
+        "w": torch.ones(2),
+        "best": np.float64(0.75),
+        "curve": np.arange(6, dtype=np.int32).reshape(2, 3),
+    }
+    torch.save(content, tmp_path / "m.pt", _use_new_zipfile_serialization=not legacy)
+    read = load_weights_only(tmp_path / "m.pt")
+    assert read["best"] == 0.75
+    assert np.array_equal(read["curve"], content["curve"])
+    assert needed_globals(tmp_path / "m.pt") == ()

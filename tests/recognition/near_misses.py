@@ -137,36 +137,6 @@ def shuffled(self: Plain, x: Tensor) -> Tensor:
     return x.unflatten(1, (2, -1)).transpose(1, 2).flatten(1, 2)
 
 
-def data_dependent(self: Plain, x: Tensor) -> Tensor:
-    y = self.spatial(x)
-    return self.channel(y if x.mean() > 0 else 0.5 * y)
-
-
-def rarely_different(self: Plain, x: Tensor) -> Tensor:
-    y = self.channel(self.spatial(x))
-    return y if x.amax() < 6.0 else y.clamp(max=6.0)
-
-
-def in_float32(self: Plain, x: Tensor) -> Tensor:
-    """The usual cast for autocast's sake: the norm and the gate in float32, the rest as it comes."""
-    y = F.group_norm(x.float(), 2, self.gn.weight.float(), self.gn.bias.float())
-    r = torch.sigmoid(y * self.importance().float().view(1, -1, 1, 1))
-    one, two = self.masks(r)
-    return self.rebuild(one * x, two * x)
-
-
-class Counter(Plain):
-    """Counts its calls in a plain attribute that no tensor shows, and acts on it from the third on."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.seen = 0
-
-    def forward(self, x: Tensor) -> Tensor:
-        self.seen += 1
-        return super().forward(x) * (1.0 + 1e-3 * self.seen)
-
-
 Row = tuple[str, Callable[[], nn.Module]]
 
 UNIT_BETWEEN: list[Row] = [
@@ -277,17 +247,4 @@ REBUILT: list[Row] = [
     ("output halves exchanged", changed(rebuild=lambda s, a, b: Plain.rebuild(s, a, b).roll(C // 2, 1))),
 ]
 
-FORWARDS: list[Row] = [
-    ("another path for dark images", changed(forward=data_dependent)),
-    ("clipped where bright", changed(forward=rarely_different)),
-    ("clamped to [-6, 6]", changed(forward=lambda s, x: s.channel(s.spatial(x)).clamp(-6.0, 6.0))),
-    ("input clamped at -2", changed(forward=lambda s, x: s.channel(s.spatial(x.clamp(min=-2.0))))),
-    ("gate in float32", changed(spatial=in_float32)),
-    ("counts its calls", Counter),
-    ("random gate", changed(masks=lambda s, r: soft(r, r > torch.rand_like(r)))),
-    ("noise on the logit", changed(score=lambda s, x: Plain.score(s, x + 1e-3 * torch.randn_like(x)))),
-    ("a layer built in forward", changed(between=lambda s, x: nn.Conv2d(C, C, 1).to(x)(x))),
-    ("a list for a tensor", changed(forward=lambda s, x: [s.channel(s.spatial(x))])),
-]
-
-NEAR_MISSES: list[Row] = [*UNIT_BETWEEN, *GATES, *NORMS, *CHANNEL, *REBUILT, *FORWARDS]
+NEAR_MISSES: list[Row] = [*UNIT_BETWEEN, *GATES, *NORMS, *CHANNEL, *REBUILT]

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import copy
-import random
 from collections.abc import Callable
 
-import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -17,7 +15,8 @@ from scconv_deploy.errors import InputError
 from scconv_deploy.scconv.deploy import DeploySCConv
 from scconv_deploy.scconv.style import GraphStyle
 from scconv_deploy.stages import lower, recognise
-from tests.recognition import near_misses, wild
+from tests.recognition import wild
+from tests.recognition.photograph import photograph
 
 C = 8
 
@@ -234,65 +233,6 @@ def hooked() -> nn.Module:
     module.levels[0]["b"].register_forward_pre_hook(lambda m, *_: calls.append(("pre", id(m))))
     module.tail[0].register_full_backward_hook(lambda m, *_: calls.append(("backward", id(m))))
     return module
-
-
-def photograph(module: nn.Module) -> dict[str, object]:
-    """Everything that a careless tool could change."""
-    tensors = [
-        *module.named_parameters(remove_duplicate=False),
-        *module.named_buffers(remove_duplicate=False),
-    ]
-    hooks = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks")
-    return {
-        "objects": [(n, id(t), t._version, t.requires_grad, t.dtype, t.grad is None) for n, t in tensors],
-        "bytes": [t.detach().reshape(-1).view(torch.uint8).tolist() for _, t in tensors],
-        "modules": [(n, id(m), m.training, type(m)) for n, m in module.named_modules(remove_duplicate=False)],
-        "hooks": [[list(getattr(m, table)) for table in hooks] for m in module.modules()],
-        "attributes": [sorted(vars(m)) for m in module.modules()],
-        "random": (torch.get_rng_state().tolist(), random.getstate(), str(np.random.get_state())),
-        "grad": torch.is_grad_enabled(),
-        "threads": torch.get_num_threads(),
-        "default": torch.get_default_dtype(),
-    }
-
-
-@pytest.mark.parametrize(
-    "make",
-    [
-        lambda: Deep().train(),
-        lambda: Deep().half().eval(),
-        lambda: hooked(),
-        lambda: nn.Sequential(*(make() for _, make in near_misses.FORWARDS)),
-        lambda: nn.Sequential(wild.Counting(C), wild.LazyLayer(C), wild.BuildsInForward(C)),
-    ],
-    ids=["training", "half", "hooks", "misbehaving forwards", "stateful forwards"],
-)
-def test_the_users_module_is_never_modified(make: Callable[[], nn.Module]) -> None:
-    torch.manual_seed(0)
-    module = make()
-    before = photograph(module)
-    recognise.run(module)
-    after = photograph(module)
-    for what, value in before.items():
-        assert after[what] == value, what
-
-
-def test_the_photograph_shows_a_modification() -> None:
-    """The broken twin of the test above: every kind of change is seen."""
-    torch.manual_seed(0)
-    changes: list[tuple[str, Callable[[nn.Module], object]]] = [
-        ("bytes", lambda m: m.stem.weight.data.view(-1)[0].add_(1e-3)),  # type: ignore[operator, union-attr]
-        ("modules", lambda m: m.eval()),
-        ("objects", lambda m: m.double()),
-        ("hooks", lambda m: m.register_forward_hook(lambda *_: None)),
-        ("attributes", lambda m: setattr(m, "note", 1)),
-        ("random", lambda _: torch.randn(1)),
-    ]
-    for what, change in changes:
-        module = Deep().train()
-        before = photograph(module)
-        change(module)
-        assert photograph(module)[what] != before[what], what
 
 
 def test_hooks_of_a_block_are_tried_once_on_a_copy() -> None:

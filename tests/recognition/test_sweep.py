@@ -30,6 +30,8 @@ def check(draw: Draw) -> None:
     assert [b.path for b in found.blocks] == ["1"], (found.left_as_is, draw.spec())
     block = found.blocks[0]
     assert proved_equal(block.spec, draw.spec()), (block.spec, draw.spec())
+    assert block.certificate.worst_error < 1e-10
+    assert block.certificate.edge_probes >= (2 if block.spec.sru else 0)
     twin = nn.Sequential(nn.Identity(), module).double()
     tensors = twin.state_dict()
     deployed = DeploySCConv(block.spec, {role: tensors[name] for role, name in block.parameters.items()})

@@ -117,6 +117,8 @@ def test_factories_take_literal_arguments(factory: str, parameters: dict[str, in
         ("scconv_resnet2", "did you mean 'scconv_resnet20'"),
         ("scconv_resnet20(widht=8)", "did you mean 'width'"),
         ("scconv_resnet20(width={})", "whole number"),
+        ("scconv_resnet20(alpha=1e999)", "cannot be built"),
+        ("scconv_resnet20(squeeze=1000)", "without any"),
         ("os.system", "do not fit|raised TypeError"),
         ("", "is no callable"),
     ],
@@ -232,7 +234,7 @@ def test_attributes_that_contradict_the_network_are_refused(tmp_path: Path) -> N
 
 def test_a_users_pickled_module_without_its_code(tmp_path: Path) -> None:
     path = saved(Plain(width=5), tmp_path / "m.pt")
-    with pytest.raises(UntrustedCodeError, match="--trust tests.checkpoint.modelfiles"):
+    with pytest.raises(UntrustedCodeError, match=r"--trust tests\.checkpoint\.modelfiles"):
         load.run(path, config())
     source = load.run(path, config(factory=f"{PLAIN}(width=5)"))
     assert source.kind.startswith("weights of a pickled module")
@@ -288,3 +290,14 @@ def test_safetensors(dtype: torch.dtype, tmp_path: Path) -> None:
     library = pytest.importorskip("safetensors.torch", reason="compares with the safetensors package")
     theirs = library.load_file(path)
     assert all(torch.equal(theirs[k], v) for k, v in state.items())
+
+
+@pytest.mark.parametrize("damage", [7, None, {("a", "b"): nn.Identity()}, {"x": 3}])
+def test_a_pickled_module_that_is_damaged(damage: object, tmp_path: Path) -> None:
+    net = nn.Sequential(nn.Conv2d(1, 2, 3))
+    net[0].__dict__["_modules"] = damage
+    path = saved(net, tmp_path / "m.pt")
+    with pytest.raises(InputError, match="is damaged"):
+        load.run(path, config())
+    with pytest.raises(InputError):
+        load.run(path, config(factory=SMALL_TEXT, variant="F3"))

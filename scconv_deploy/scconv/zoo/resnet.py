@@ -54,8 +54,7 @@ class ResNet(nn.Module):
     def _initialise(self) -> None:
         # The norm's scale inside an SRU keeps its own start: it decides the gate.
         for module in self.modules():
-            # On the meta device there is nothing to draw, and torch would import its Python operators for it.
-            if isinstance(module, nn.Conv2d) and not module.weight.is_meta:
+            if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
     def forward(self, x: Tensor) -> Tensor:
