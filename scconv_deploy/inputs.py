@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -72,6 +73,22 @@ def example_tensors(
         else:
             made.append(torch.randint(0, 2, shape, generator=generator).to(dtype))
     return tuple(made)
+
+
+def copied(module: nn.Module) -> nn.Module:
+    """A private copy of the user's module.
+
+    Raises:
+        InputError: it cannot be copied, in words.
+    """
+    try:
+        return copy.deepcopy(module)
+    except (RuntimeError, TypeError) as error:
+        raise InputError(
+            f"the model cannot be copied, and the export never works on your own object: {error}; tensors made "
+            "by a computation cannot be copied (with the old torch.nn.utils.weight_norm or spectral_norm call "
+            "remove_weight_norm or remove_spectral_norm first, or use torch.nn.utils.parametrizations)"
+        ) from error
 
 
 def run_once(module: nn.Module, example: Sequence[torch.Tensor], specs: Sequence[TensorSpec]) -> object:

@@ -17,7 +17,7 @@ from torch import nn
 from scconv_deploy.artifacts import TensorSpec
 from scconv_deploy.config import dims
 from scconv_deploy.errors import InputError
-from scconv_deploy.inputs import AXIS_NAMES, UNBOUNDED, fixed_batch
+from scconv_deploy.inputs import AXIS_NAMES, UNBOUNDED, copied, fixed_batch
 
 MULTIPLES = (1, 2, 4, 8, 16, 32, 64)
 """Candidate divisors of a dynamic height or width; 64 covers six halvings."""
@@ -70,7 +70,7 @@ def settle_batch(module: nn.Module, specs: Sequence[TensorSpec]) -> tuple[tuple[
 
 def _shape_runner(module: nn.Module, specs: Sequence[TensorSpec]) -> Callable[[Sizes], bool]:
     """A predicate: does the model accept these shapes? Runs on the meta device where the model can."""
-    real = copy.deepcopy(module).eval()
+    real = copied(module).eval()
     try:
         probe = copy.deepcopy(real).to("meta")
     except Exception:  # noqa: BLE001 - user modules may refuse any device

@@ -75,3 +75,10 @@ def test_a_model_that_cannot_run_on_meta_is_probed_for_real() -> None:
     specs, _ = find_multiples(net, image_range("1x1x8x8", "1x1x8x8", "1x1x16x16", net))
     assert specs[0].multiple_of == {2: 2, 3: 2}
     assert net.table[0].device.type == "cpu"
+
+
+def test_a_model_that_cannot_be_copied_is_said_in_words() -> None:
+    net = nn.utils.weight_norm(nn.Conv2d(1, 1, 1))
+    net(torch.ones(1, 1, 4, 4))
+    with pytest.raises(InputError, match="cannot be copied"):
+        find_multiples(net, image_range("1x1x8x8", "1x1x8x8", "1x1x16x16", net))

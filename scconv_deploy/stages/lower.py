@@ -14,8 +14,7 @@ import torch
 from torch import nn
 
 from scconv_deploy.artifacts import LoweredModel, RecognisedBlock, Recognition, SourceModel, TensorSpec
-from scconv_deploy.errors import InputError
-from scconv_deploy.inputs import run_once
+from scconv_deploy.inputs import copied, run_once
 from scconv_deploy.scconv.deploy import DeploySCConv
 from scconv_deploy.scconv.fold import fold_batch_norms
 from scconv_deploy.scconv.style import GraphStyle
@@ -41,7 +40,7 @@ def run(
     Raises:
         InputError: the user's own module cannot be copied, or does not run on ``example``.
     """
-    reference = _copied(source.module).eval()
+    reference = copied(source.module).eval()
     with threads_for(t.numel() for t in example):
         run_once(reference, example, inputs)
     lowered = copy.deepcopy(reference)
@@ -65,17 +64,6 @@ def run(
         folded=folded,
         notes=tuple(notes),
     )
-
-
-def _copied(module: nn.Module) -> nn.Module:
-    try:
-        return copy.deepcopy(module)
-    except (RuntimeError, TypeError) as error:
-        raise InputError(
-            f"the model cannot be copied, and the export never works on your own object: {error}; tensors made "
-            "by a computation cannot be copied (with the old torch.nn.utils.weight_norm or spectral_norm call "
-            "remove_weight_norm or remove_spectral_norm first, or use torch.nn.utils.parametrizations)"
-        ) from error
 
 
 def _deploy(reference: nn.Module, block: RecognisedBlock, style: GraphStyle) -> DeploySCConv:
