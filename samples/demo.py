@@ -6,6 +6,7 @@ minute on two cores; what it writes is in ``out/demo``, and running it again rep
 
 from __future__ import annotations
 
+import json
 import os
 import shlex
 import sys
@@ -81,8 +82,15 @@ _FINE = (EXIT_OK, EXIT_CAPABILITY_MISSING)
 
 
 def _show_bundle(out: Console, folder: Path, code: int) -> None:
-    state = str(folder) if code == EXIT_OK else f"{folder}: not built here, the reason is above (exit {code})"
-    out.print(state, soft_wrap=True)
+    """One line: where it is, and what was proved of it here."""
+    if code != EXIT_OK:
+        out.print(f"{folder}: not built here, the reason is above (exit {code})", soft_wrap=True)
+        return
+    manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+    proved = f"verified: {manifest['verification']['verdict']}"
+    if manifest["not_executed"]:
+        proved += "; the engine was built, not executed (no GPU here): its ONNX graph was"
+    out.print(f"{folder / manifest['artifact']}  {proved}", soft_wrap=True)
 
 
 if __name__ == "__main__":

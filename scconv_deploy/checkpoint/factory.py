@@ -63,6 +63,9 @@ def _arguments(name: str, call: str) -> dict[str, Any]:
             raise ValueError("give keyword arguments only")
         if any(k.arg is None for k in tree.keywords):
             raise ValueError("'**' is not allowed")
+        # Python refuses a repeated keyword when it compiles, which is never done here.
+        if len({k.arg for k in tree.keywords}) < len(tree.keywords):
+            raise ValueError("a keyword is given twice")
         return {str(k.arg): ast.literal_eval(k.value) for k in tree.keywords}
     except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError) as error:
         reason = error.msg if isinstance(error, SyntaxError) else str(error).partition(":")[0]

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 MAX_HEADER = 100_000_000
 """The format's own limit, in bytes."""
 
+MAX_RANK = 64
+"""Axes of a tensor: far more than any model has. The product of a forged million of them would take hours."""
+
 DTYPES: Mapping[str, tuple[str, int]] = {
     "F64": ("float64", 8), "F32": ("float32", 4), "F16": ("float16", 2), "BF16": ("bfloat16", 2),
     "F8_E4M3": ("float8_e4m3fn", 1), "F8_E5M2": ("float8_e5m2", 1), "I64": ("int64", 8), "I32": ("int32", 4),
@@ -89,7 +92,7 @@ def _entry(name: str, value: Any, path: Path) -> Entry:
             f"{path} describes its tensor {name[:60]!r} in a way this program cannot read"
         ) from error
     numbers = [*shape, begin, end]
-    if any(type(n) is not int or not 0 <= n < 1 << 62 for n in numbers):
+    if len(shape) > MAX_RANK or any(type(n) is not int or not 0 <= n < 1 << 62 for n in numbers):
         raise InputError(f"{path} gives its tensor {name[:60]!r} a negative or senseless size")
     if prod(shape) * width != end - begin:
         raise InputError(

@@ -1,0 +1,100 @@
+"""A packed bundle opens, serves and reopens; every file is hashed; the command in it repeats the export."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from scconv_deploy.config import ExportConfig, shape_ranges
+from scconv_deploy.errors import InputError
+from scconv_deploy.runtime.engine import open_bundle
+from scconv_deploy.stages import package, reopen
+from scconv_deploy.verdicts import GoldenSamples
+from scconv_deploy.workspace import sha256
+from tests.stages.small import CONFIG, EXAMPLE, built_in, ready
+
+
+def contents(folder: Path) -> package.Contents:
+    ours = ready()
+    golden = GoldenSamples(
+        {"image": EXAMPLE.numpy()},
+        {ours.graph.outputs[0].name: ours.lowered.reference(EXAMPLE).detach().numpy()},
+    )
+    built = built_in(folder, ours.graph)
+    return package.Contents(ours.source, ours.recognition, ours.graph, built, None, golden, (), ("a note",))
+
+
+def test_a_bundle_opens_and_comes_back(tmp_path: Path) -> None:
+    packed = contents(tmp_path)
+    package.run(packed, CONFIG, tmp_path)
+    with open_bundle(tmp_path, threads=1, verify="golden") as engine:
+        assert [a.shape for a in engine.run({"image": EXAMPLE.numpy()}).values()] == [(2, 8, 6, 6)]
+    _, graph, golden = reopen.run(tmp_path)
+    assert graph.model == packed.graph.model
+    assert (graph.inputs, graph.outputs) == (packed.graph.inputs, packed.graph.outputs)
+    assert graph.block_paths == packed.graph.block_paths
+    np.testing.assert_array_equal(golden.inputs["image"], EXAMPLE.numpy())
+
+
+def test_golden_samples_of_another_function_are_not_served(tmp_path: Path) -> None:
+    packed = contents(tmp_path)
+    doubled = {name: 2 * array for name, array in packed.golden.outputs.items()}
+    package.run(replace(packed, golden=GoldenSamples(packed.golden.inputs, doubled)), CONFIG, tmp_path)
+    with pytest.raises(InputError, match="differs from the bundle's golden samples"):
+        open_bundle(tmp_path, threads=1, verify="golden")
+
+
+def test_the_manifest_lists_every_file_with_its_hash(tmp_path: Path) -> None:
+    manifest = package.run(contents(tmp_path), CONFIG, tmp_path)
+    assert json.loads((tmp_path / "manifest.json").read_text()) == manifest
+    files = {
+        p.name: {"sha256": sha256(p), "size_bytes": p.stat().st_size}
+        for p in tmp_path.iterdir()
+        if p.name != "manifest.json"
+    }
+    assert manifest["files"] == files
+    assert set(files) == {"model.onnx", "samples.npz", "report.html"}
+    assert manifest["verification"] is None
+    assert manifest["notes"] == ["a note"]
+
+
+def test_a_number_json_does_not_know_never_reaches_the_file(tmp_path: Path) -> None:
+    packed = contents(tmp_path)
+    packed = replace(packed, built=replace(packed.built, details={"speed": float("nan")}))
+    manifest = package.run(packed, CONFIG, tmp_path)
+    json.dumps(manifest, allow_nan=False)
+    assert "NaN" not in (tmp_path / "manifest.json").read_text()
+
+
+def test_reproduce_holds_every_choice_and_no_default() -> None:
+    source = replace(ready().source, origin="my model.pt")
+    assert package.reproduce(source, CONFIG) == ("scconv-export 'my model.pt' --target onnx --precision fp32")
+    chosen = ExportConfig(
+        target="trt",
+        opset=18,
+        shapes=(
+            *shape_ranges(["a:1x3"]),
+            *shape_ranges(minimum=["b:1x2"], optimum=["b:2x2"], maximum=["b:4x2"]),
+        ),
+        factory="nets:make",
+        variant="F3",
+        trust=("nets", "more"),
+        calib=Path("real.npz"),
+        compute_capabilities=("8.6", "9.0"),
+        workspace_mib=64,
+        simplify=False,
+        verify=False,
+        seed=7,
+    )
+    assert shlex.split(package.reproduce(source, chosen))[1:] == [
+        *("my model.pt", "--target", "trt", "--precision", "fp32", "--opset", "18"),
+        *("--input-shape", "a:1x3", "--minShapes=b:1x2", "--optShapes=b:2x2", "--maxShapes=b:4x2"),
+        *("--factory", "nets:make", "--variant", "F3", "--calib", "real.npz", "--workspace", "64"),
+        *("--compute-capability", "8.6,9.0", "--trust", "nets", "--trust", "more"),
+        *("--seed", "7", "--no-simplify", "--no-verify"),
+    ]

@@ -1,0 +1,77 @@
+"""A bundle comes back as it was packed; what is missing, altered or cannot run here is said."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+
+from scconv_deploy.artifacts import TensorSpec
+from scconv_deploy.errors import CapabilityError, InputError
+from scconv_deploy.report.to_json import to_json
+from scconv_deploy.stages import reopen
+from tests.runtime.bundles import read, write_bundle, write_manifest, write_samples
+
+
+@pytest.fixture
+def bundle(tmp_path: Path) -> Path:
+    folder = write_bundle(tmp_path / "bundle")
+    extra = {
+        "precision": {"asked": "fp32", "built": "fp32"},
+        "recognition": {"blocks": [{"path": "stage1.conv"}], "left_as_is": []},
+        "opset": 18,
+        "outputs": [
+            {"name": "y", "dtype": "float32", "shape": ["batch", 3, "height", "width"]},
+            {"name": "z", "dtype": "float32", "shape": ["batch", 3]},
+        ],
+    }
+    write_manifest(folder, {**read(folder), **extra})
+    return folder
+
+
+def test_what_was_packed_comes_back(bundle: Path) -> None:
+    built, graph, golden = reopen.run(bundle)
+    assert built.primary == bundle / "model.onnx"
+    assert (built.runtime, built.precision_built, built.not_executed) == ("onnxruntime", "fp32", None)
+    assert graph.model == onnx.load(bundle / "model.onnx")
+    assert graph.inputs[0].multiple_of == {2: 4, 3: 4}
+    assert [o.shape for o in graph.outputs] == [("batch", 3, "height", "width"), ("batch", 3)]
+    assert (graph.opset, graph.block_paths) == (18, ("stage1.conv",))
+    np.testing.assert_array_equal(golden.outputs["y"], 2 * golden.inputs["x"])
+
+
+def test_an_altered_file_is_refused(bundle: Path) -> None:
+    write_samples(bundle, change=0.5)
+    with pytest.raises(InputError, match=r"samples\.npz was altered"):
+        reopen.run(bundle)
+
+
+def test_an_engine_without_its_graph_is_refused(bundle: Path) -> None:
+    engine = (bundle / "model.onnx").rename(bundle / "model.engine")
+    digest = hashlib.sha256(engine.read_bytes()).hexdigest()
+    manifest = {**read(bundle), "artifact": engine.name, "files": {engine.name: {"sha256": digest}}}
+    (bundle / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(InputError, match=r"lacks model\.onnx, the graph it was built from"):
+        reopen.run(bundle)
+
+
+def test_a_runtime_that_is_missing_here_is_a_reason_not_an_error(
+    bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def absent(runtime: str, artifact: Path) -> None:
+        raise CapabilityError(f"no {runtime} here")
+
+    monkeypatch.setattr(reopen, "open_runner", absent)
+    built, _, _ = reopen.run(bundle)
+    assert built.not_executed == "not executed: no onnxruntime here"
+
+
+def test_a_tensor_spec_survives_json() -> None:
+    spec = TensorSpec("x", "float32", ("n", 3), (1, 3), (2, 3), (8, 3), {0: 2})
+    assert reopen.tensor_spec(json.loads(json.dumps(to_json(spec)))) == spec
+    with pytest.raises(KeyError, match="shape"):
+        reopen.tensor_spec({"name": "x", "dtype": "float32"})
