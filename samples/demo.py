@@ -89,7 +89,7 @@ def _show_bundle(out: Console, folder: Path, code: int) -> None:
     manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
     proved = f"verified: {manifest['verification']['verdict']}"
     if manifest["not_executed"]:
-        proved += "; the engine was built, not executed (no GPU here): its ONNX graph was"
+        proved += " (its ONNX graph; the engine itself was built but not executed: no GPU here)"
     out.print(f"{folder / manifest['artifact']}  {proved}", soft_wrap=True)
 
 
