@@ -4,8 +4,6 @@
 Run it: ``python samples/hosts/strided_in_out.py --target onnx -o out/strided_in_out``.
 """
 
-import argparse
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -81,19 +79,7 @@ def build() -> nn.Module:
     return Pyramid().eval()
 
 
-def main() -> None:
-    """Export it and print the verdict."""
-    import scconv_deploy
-
-    parser = argparse.ArgumentParser(description=main.__doc__)
-    parser.add_argument("--target", default="onnx")
-    parser.add_argument("-o", "--out", default="out/strided_in_out")
-    args = parser.parse_args()
-    example = torch.randn(EXAMPLE_SHAPE)
-    bundle = scconv_deploy.export(build(), example, target=args.target, out=args.out, force=True)
-    assert bundle.parity is not None
-    print(f"{bundle.artifact}: {bundle.parity.verdict}, {bundle.parity.sentence}")
-
-
 if __name__ == "__main__":
-    main()
+    from export_host import export_host
+
+    export_host(build(), EXAMPLE_SHAPE, "strided_in_out")
