@@ -1,4 +1,4 @@
-"""The pipeline: THE order of the stages, and their only caller.
+"""The pipeline: THE order of the stages, and their only caller (but for ``inspect``, which needs no torch).
 
 ``load -> recognise -> lower -> trace -> simplify -> build -> verify -> benchmark -> package``
 """
@@ -17,7 +17,6 @@ from torch import nn
 from scconv_deploy import registry
 from scconv_deploy.artifacts import (
     Bundle,
-    Inspection,
     LoweredModel,
     SourceModel,
     StageTiming,
@@ -37,7 +36,6 @@ from scconv_deploy.scconv.style import GraphStyle
 from scconv_deploy.stages import (
     benchmark,
     build,
-    inspect,
     load,
     lower,
     package,
@@ -160,15 +158,6 @@ def run_verify(
         report, _ = verify.run(built, graph, lowered, arrays, config.seed, listener)
         done(f"{report.verdict.value}: {report.sentence}")
     return report
-
-
-def run_inspect(path: Path) -> Inspection:
-    """Say what a file holds, without executing anything in it.
-
-    Raises:
-        InputError: it does not exist or is damaged.
-    """
-    return inspect.run(path)
 
 
 def run_benchmark(

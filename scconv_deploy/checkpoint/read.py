@@ -46,11 +46,6 @@ def needed_globals(path: Path) -> tuple[str, ...]:
     return outline(path).needs
 
 
-def is_torch_layer(name: str) -> bool:
-    """Whether a dotted name is a layer class of torch.nn itself."""
-    return torch_layer(name) is not None
-
-
 def torch_layer(name: str) -> type[nn.Module] | None:
     """The ``nn.Module`` class of that dotted name if torch defines it (below ``torch.nn.modules``)."""
     module, _, attribute = name.rpartition(".")

@@ -18,10 +18,8 @@ class GraphStyle:
     ``merged_y2``: ``Y2`` as one 1x1 convolution with the identity stacked under PWC2, instead of a Concat.
     ``concat_fuse``: pool the concatenated Y1 and Y2, instead of concatenating their pooled means; the
     weighted sum works on the pieces either way.
-    ``linear_as_conv``: write a final Linear as 1x1 convolution (TensorRT-RTX has no FP32 GEMM on SM75).
     """
 
     where_mask: bool = False
     merged_y2: bool = True
     concat_fuse: bool = False
-    linear_as_conv: bool = False
