@@ -11,6 +11,9 @@ from pathlib import Path
 
 from scconv_deploy.errors import InputError
 
+OWN_FORMAT = "scconv-deploy/1"
+"""What our own checkpoints say under ``format``: zoo architecture, settings, weights."""
+
 LEGACY_MAGIC = bytes.fromhex("80028a0a6cfc9c46")
 """The pickled magic number 0x1950a86a20f9469cfc6c that opens a pre-1.6 ``torch.save`` file."""
 

@@ -29,7 +29,7 @@ from scconv_deploy.checkpoint.trust import (
     refuse_system_calls,
     trust_options,
 )
-from scconv_deploy.errors import InputError, UntrustedCodeError
+from scconv_deploy.errors import InputError, UntrustedCodeError, first_line
 
 Allowed = tuple[Any, str]
 """A class and the dotted name under which the checkpoint asks for it."""
@@ -127,7 +127,7 @@ def load_restricted(path: Path, allowed: Sequence[Allowed | type], read: Outline
         raise InputError(f"{path} needs more memory to load than this machine gives") from error
     # A stranger's file decides what goes wrong in here, and in a trusted class's __setstate__.
     except Exception as error:
-        raise InputError(f"{path} cannot be loaded: {_first_line(error)}") from error
+        raise InputError(f"{path} cannot be loaded: {first_line(error)}") from error
 
 
 def _numpy_data(names: Sequence[str]) -> list[Allowed | type]:
@@ -169,7 +169,7 @@ def import_named(name: str, beside: Path | None = None) -> Any:
     except Exception as error:
         raise InputError(
             f"cannot import '{module}' (looked in the current folder, in the installed packages and beside "
-            f"the model file): {type(error).__name__}: {_first_line(error)}"
+            f"the model file): {type(error).__name__}: {first_line(error)}"
         ) from error
     finally:
         sys.path[:] = before
@@ -201,8 +201,3 @@ def _import(name: str, beside: Path) -> Allowed:
             "package.module:callable): the weights are then read without the file's code"
         )
     return found, name
-
-
-def _first_line(error: BaseException) -> str:
-    text = str(error).strip()
-    return text.splitlines()[0][:300] if text else type(error).__name__

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from scconv_deploy.artifacts import Inspection, TensorSpec
 from scconv_deploy.checkpoint.archive import outline
 from scconv_deploy.checkpoint.facts import Inert
-from scconv_deploy.checkpoint.kinds import Kind, kind_of
+from scconv_deploy.checkpoint.kinds import OWN_FORMAT, Kind, kind_of
 from scconv_deploy.checkpoint.safe_tensors import read_header
 from scconv_deploy.checkpoint.shapes import families_allowed, scconv_prefixes
 from scconv_deploy.checkpoint.state import Chosen, choose_state, modules, strip_prefixes, tensors
@@ -67,7 +67,7 @@ def _checkpoint(found: Inspection, path: Path, kind: Kind) -> Inspection:
     chosen = choose_state(read.content)
     state = chosen.state if chosen else strip_prefixes(tensors(read.content))
     found = replace(_weights(found, state), needs_classes=needs)
-    if isinstance(read.content, Mapping) and read.content.get("format") == "scconv-deploy/1":
+    if isinstance(read.content, Mapping) and read.content.get("format") == OWN_FORMAT:
         return replace(
             _own_format(found, read.content),
             export_command=f"scconv-export {shlex.quote(str(path))} --target onnx",

@@ -23,7 +23,7 @@ from scconv_deploy.checkpoint.factory import build, parse_factory
 from scconv_deploy.checkpoint.facts import Inert
 from scconv_deploy.checkpoint.fit import fit
 from scconv_deploy.checkpoint.inert import load_inert
-from scconv_deploy.checkpoint.kinds import Kind, kind_of
+from scconv_deploy.checkpoint.kinds import OWN_FORMAT, Kind, kind_of
 from scconv_deploy.checkpoint.known import zoo_module
 from scconv_deploy.checkpoint.read import load_weights_only
 from scconv_deploy.checkpoint.safe_tensors import read_safetensors
@@ -33,8 +33,6 @@ from scconv_deploy.config import ExportConfig
 from scconv_deploy.errors import InputError, UntrustedCodeError
 from scconv_deploy.scconv import zoo
 from scconv_deploy.workspace import sha256
-
-OWN_FORMAT = "scconv-deploy/1"
 
 
 def run(source: str | Path | nn.Module, config: ExportConfig) -> SourceModel:

@@ -18,7 +18,7 @@ import onnxsim
 
 from scconv_deploy.artifacts import TracedGraph
 from scconv_deploy.config import ExportConfig
-from scconv_deploy.errors import BuildError
+from scconv_deploy.errors import BuildError, first_line
 
 MAX_BYTES = 2**31 - 2**20
 """A serialised ModelProto must stay below 2 GiB; beyond, ONNX needs external data: no target reads it yet."""
@@ -43,7 +43,7 @@ def run(graph: TracedGraph, config: ExportConfig) -> TracedGraph:
                 simplified, _ = onnxsim.simplify(graph.model)
         except Exception as error:  # noqa: BLE001 - onnxsim raises bare RuntimeErrors; the graph goes on unsimplified
             notes.append(
-                f"onnxsim could not simplify this graph ({_first_line(error)}); it goes on unsimplified"
+                f"onnxsim could not simplify this graph ({first_line(error)}); it goes on unsimplified"
             )
         else:
             model = _keep_interface(graph.model, simplified)
@@ -61,7 +61,7 @@ def check(model: onnx.ModelProto) -> None:
         onnx.checker.check_model(model, full_check=True)
         onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True, data_prop=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
-        raise BuildError(f"the exported graph is not valid ONNX: {_first_line(error)}") from error
+        raise BuildError(f"the exported graph is not valid ONNX: {first_line(error)}") from error
 
 
 def _keep_interface(before: onnx.ModelProto, after: onnx.ModelProto) -> onnx.ModelProto:
@@ -91,8 +91,3 @@ def _captured_output() -> Iterator[None]:
         finally:
             os.dup2(saved, 1)
             os.close(saved)
-
-
-def _first_line(error: BaseException) -> str:
-    text = str(error).strip()
-    return text.splitlines()[0][:300] if text else type(error).__name__
