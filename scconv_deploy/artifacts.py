@@ -12,12 +12,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from scconv_deploy.config import Precision
 from scconv_deploy.verdicts import ParityReport
 
 if TYPE_CHECKING:
     import onnx
     from torch import nn
 
+    from scconv_deploy.contracts import Runner
     from scconv_deploy.scconv.spec import SCConvSpec
 
 Json = None | bool | int | float | str | list["Json"] | dict[str, "Json"]
@@ -42,7 +44,12 @@ class TensorSpec:
 
 @dataclass(frozen=True, slots=True)
 class SourceModel:
-    """Result of ``load``: the user's own module in eval mode, and where it came from."""
+    """Result of ``load``: the user's own module in eval mode, and where it came from.
+
+    ``original`` runs the source itself where it is a program (ONNX, TorchScript, ``.pt2``) and ``module`` only
+    our reading of it: the artifact is then verified against the program. ``inputs`` whose ranges are given
+    (``minimum`` not empty) are what the program takes, and are never widened.
+    """
 
     module: nn.Module
     origin: str
@@ -51,6 +58,7 @@ class SourceModel:
     architecture: str | None
     inputs: tuple[TensorSpec, ...]
     notes: tuple[str, ...] = ()
+    original: Runner | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +108,13 @@ class Recognition:
 
 @dataclass(frozen=True, slots=True)
 class LoweredModel:
-    """Result of ``lower``: a copy of the user's module with deploy modules in place of certified blocks."""
+    """Result of ``lower``: a copy of the user's module with deploy modules in place of certified blocks.
+
+    ``module`` is what is traced: typed for the precision (``precision``), BatchNorms folded before that.
+    ``exact`` is the same in float32 before typing (the same object in fp32): between the two lies rounding of
+    weights only. ``reference`` is the user's own function in float32, ``original`` its source where that is a
+    program (see :class:`SourceModel`).
+    """
 
     module: nn.Module
     reference: nn.Module
@@ -109,6 +123,9 @@ class LoweredModel:
     folded: tuple[tuple[str, str], ...]
     """(producer, BatchNorm) module paths of every fold."""
     notes: tuple[str, ...] = ()
+    precision: Precision = Precision.FP32
+    exact: nn.Module | None = None
+    original: Runner | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +156,8 @@ class KernelReport:
     types: Mapping[str, int]
     kernels_per_block: Mapping[str, int]
     shape_kernels: int = 0
+    types_per_block: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    """Block path -> type of a kernel's output -> number of kernels."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +165,7 @@ class BuiltArtifact:
     """Result of ``build``: files in the work directory, the first being the artifact itself.
 
     ``not_executed`` is None where this machine can run the artifact, else the reason in words.
+    ``precision_per_block`` says what was built: block path -> role ("convolutions", "gate", "fuse") -> type.
     """
 
     files: tuple[Path, ...]
@@ -156,6 +176,7 @@ class BuiltArtifact:
     kernel_report: KernelReport | None = None
     details: Mapping[str, Json] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    precision_per_block: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
     @property
     def primary(self) -> Path:

@@ -8,13 +8,15 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 
 from scconv_deploy.errors import InputError, nearest
 
 DEFAULT_OPSET = 20
+BF16_OPSET = 22
+"""First opset whose Conv takes bfloat16."""
 OPSETS = (18, 19, 20, 21, 22, 23)
 
 
@@ -26,6 +28,26 @@ class Precision(StrEnum):
     BF16 = "bf16"
     INT8 = "int8"
     FP8 = "fp8"
+
+
+class GateForm(StrEnum):
+    """How SRU's gate is written: ``exact`` compares the logit, ``sigmoid`` is the paper's literal formula.
+
+    The literal form flips 2 to 39 % of the gates in half precision; it is there to be compared with.
+    """
+
+    EXACT = "exact"
+    SIGMOID = "sigmoid"
+
+
+class ErrorStat(StrEnum):
+    """Which statistic of an output's error its limit applies to (Polygraphy's ``--check-error-stat``)."""
+
+    ELEMWISE = "elemwise"
+    MAX = "max"
+    MEAN = "mean"
+    MEDIAN = "median"
+    QUANTILE = "quantile"
 
 
 class Form(StrEnum):
@@ -68,6 +90,29 @@ class ShapeRange:
 
 
 @dataclass(frozen=True, slots=True)
+class Budgets:
+    """Limits the user set; what is left out takes the named default of the precision (``tolerances``).
+
+    ``max_flip_rate``: largest share of gates per block that may decide otherwise than float64 truth, 0 to 1.
+    ``atol``, ``rtol``: end-to-end limits by output name, ``""`` meaning every output; ``rtol`` multiplies the
+    reference output's largest magnitude. ``check_error_stat``: the statistic that they apply to.
+    """
+
+    max_flip_rate: float | None = None
+    atol: Mapping[str, float] = field(default_factory=dict)
+    rtol: Mapping[str, float] = field(default_factory=dict)
+    check_error_stat: ErrorStat | None = None
+
+    def __post_init__(self) -> None:
+        if self.max_flip_rate is not None and not 0.0 <= self.max_flip_rate <= 1.0:
+            raise InputError(f"--max-flip-rate is a share from 0 to 1, not {self.max_flip_rate}")
+        for option, limits in (("--atol", self.atol), ("--rtol", self.rtol)):
+            for value in limits.values():
+                if not (math.isfinite(value) and value >= 0.0):
+                    raise InputError(f"{option} must be a number of at least 0, not {value}")
+
+
+@dataclass(frozen=True, slots=True)
 class ExportConfig:
     """Everything that decides one export. ``shapes`` may be empty: the model file then says its own."""
 
@@ -76,6 +121,10 @@ class ExportConfig:
     precision: Precision = Precision.FP32
     opset: int = DEFAULT_OPSET
     form: Form = Form.STANDARD
+    gate: GateForm = GateForm.EXACT
+    io_dtype: Precision = Precision.FP32
+    budgets: Budgets = field(default_factory=Budgets)
+    bisect: bool = False
     shapes: tuple[ShapeRange, ...] = ()
     factory: str | None = None
     variant: str | None = None
@@ -94,6 +143,13 @@ class ExportConfig:
                 f"opset {self.opset} is not supported; choose one of {OPSETS[0]} to {OPSETS[-1]} "
                 f"(default {DEFAULT_OPSET})"
             )
+        if self.precision is Precision.BF16 and self.opset < BF16_OPSET:
+            raise InputError(
+                f"bf16 needs opset {BF16_OPSET} or later (Conv takes bfloat16 from there), not {self.opset}; "
+                "leave --opset out"
+            )
+        if self.io_dtype not in (Precision.FP32, Precision.FP16, Precision.BF16):
+            raise InputError(f"--io-dtype is fp32, fp16 or bf16, not {self.io_dtype.value}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +181,11 @@ class BenchConfig:
             raise InputError("--warmUp and --duration must not be negative")
         if self.iterations < 1:
             raise InputError(f"--iterations must be at least 1, not {self.iterations}")
+
+
+def default_opset(precision: Precision) -> int:
+    """The opset used where the user names none."""
+    return BF16_OPSET if precision is Precision.BF16 else DEFAULT_OPSET
 
 
 def dims(shape: Sequence[int]) -> str:

@@ -68,6 +68,56 @@ class Comparison:
 
 
 @dataclass(frozen=True, slots=True)
+class MarginBin:
+    """Gates whose relative distance from the threshold, ``|s - logit(t)| / max |s|``, is below ``below``
+    (and not below the previous bin's), and how many of them flipped."""
+
+    below: float
+    gates: int
+    flips: int
+
+
+@dataclass(frozen=True, slots=True)
+class GateCheck:
+    """SRU's decisions of one block, teacher-forced, against float64 truth on the same inputs.
+
+    ``arithmetic`` says whose decisions they are ("torch float16, operator by operator").
+    ``flips_outside_band`` lie farther from the threshold than rounding explains (``band``, relative).
+    ``pytorch_flips`` are those of the user's own module in the same precision (None where its comparison
+    could not be watched). ``error_off_flips`` is the SRU's largest output error where neither gate flipped,
+    ``error_forced`` the block's with float64 truth's gate forced in; each has its limit.
+    """
+
+    arithmetic: str
+    gates: int
+    flips: int
+    flips_outside_band: int
+    band: float
+    farthest_flip: float
+    histogram: tuple[MarginBin, ...]
+    pytorch_flips: int | None
+    error_off_flips: float | None
+    error_forced: float | None
+    limit: float
+
+    @property
+    def flip_rate(self) -> float:
+        """Share of flipped gates, 0 to 1."""
+        return self.flips / self.gates if self.gates else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class UnitCheck:
+    """One unit of a block, fed with what the unit before it should have given. ``unit`` is SRU or CRU."""
+
+    unit: str
+    verdict: Verdict
+    max_abs: float
+    limit: float
+    sentence: str
+
+
+@dataclass(frozen=True, slots=True)
 class PieceCheck:
     """One piece of the graph, fed with the reference's own tensors (teacher-forced).
 
@@ -83,6 +133,31 @@ class PieceCheck:
     max_abs: float
     limit: float
     sentence: str
+    gate: GateCheck | None = None
+    units: tuple[UnitCheck, ...] = ()
+    operator: str | None = None
+    """First operator at fault, where ``--bisect`` looked for it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """One named limit of the verdict, what was found, and whether it was kept."""
+
+    name: str
+    limit: float
+    found: float
+    kept: bool
+    sentence: str
+
+
+@dataclass(frozen=True, slots=True)
+class TaskMetric:
+    """The user's own measure of quality on real samples: ``name``, its value for reference and artifact."""
+
+    name: str
+    reference: float
+    artifact: float
+    samples: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +180,11 @@ class ParityReport:
     first_divergent_block: str | None = None
     artifact_executed: bool = True
     notes: tuple[str, ...] = ()
+    precision: str = "fp32"
+    budgets: tuple[Budget, ...] = ()
+    task: TaskMetric | None = None
+    pytorch_same_precision: tuple[Comparison, ...] = ()
+    """The user's own module, cast to the same precision, against float64 truth: what "fp16 itself" costs."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,8 +18,13 @@ class GraphStyle:
     ``merged_y2``: ``Y2`` as one 1x1 convolution with the identity stacked under PWC2, instead of a Concat.
     ``concat_fuse``: pool the concatenated Y1 and Y2, instead of concatenating their pooled means; the
     weighted sum works on the pieces either way.
+    ``gate_in_half``: in half precision, compute SRU's norm and comparison in the activations' type (sign form)
+    instead of a float32 island; chosen per target by measurement (DECISIONS.md). No effect in fp32.
+    ``literal_gate``: ``sigmoid(s) > t`` as the paper writes it (``--gate sigmoid``), for comparison only.
     """
 
     where_mask: bool = False
     merged_y2: bool = True
     concat_fuse: bool = False
+    gate_in_half: bool = False
+    literal_gate: bool = False

@@ -1,0 +1,1 @@
+"""Files that are programs already (ONNX, TorchScript, ``.pt2``) -> modules that the pipeline takes."""
