@@ -12,7 +12,7 @@ help: ## List these commands
 
 venv: $(STAMP) ## Create .venv with everything that developing needs (again only when its inputs change)
 
-$(STAMP): pyproject.toml constraints.txt
+$(STAMP): pyproject.toml constraints.txt setup.py $(wildcard scconv_deploy/kernels/src/*)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "error: $(PYTHON) is too old; Python 3.11 or newer is needed: make PYTHON=python3.11" >&2; exit 2; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -32,10 +32,10 @@ check: $(STAMP) ## Format, lint, types and layers
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 
-bench: $(STAMP) ## Measure export time and latency (under 10 minutes; JSON in tests/bench/results/)
+bench: $(STAMP) ## Measure export time and latency (about 12 minutes; JSON in tests/bench/results/)
 	@$(BIN)/python -m tests.bench.export_time
 	@$(BIN)/python -m tests.bench.latency
 
 clean: ## Remove .venv, caches and out/
-	@rm -rf $(VENV) out build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache *.egg-info
+	@rm -rf $(VENV) out build scconv_deploy/kernels/*.so .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache *.egg-info
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,4 +1,8 @@
-"""``--target onnx``: the simplified graph -> ``model.onnx``, executed here by ONNX Runtime."""
+"""``--target onnx``: the simplified graph -> ``model.onnx``, executed here by ONNX Runtime.
+
+``--form plugin`` writes SRU and the fuse as ``scconv::`` nodes with model-local functions in standard
+operators: the file runs anywhere, and faster where our kernels are loaded (``scconv_deploy.open`` does that).
+"""
 
 from __future__ import annotations
 
@@ -6,12 +10,20 @@ from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+import onnx
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+
 from scconv_deploy.artifacts import BuiltArtifact, Json, TracedGraph
-from scconv_deploy.config import ExportConfig
+from scconv_deploy.config import ExportConfig, Form, Precision
 from scconv_deploy.contracts import Progress
+from scconv_deploy.errors import CapabilityError, InputError, VerificationError
+from scconv_deploy.graph.precision import block_types, model_precision
+from scconv_deploy.kernels import loader
+from scconv_deploy.runtime.onnx import OnnxRunner
 from scconv_deploy.scconv.style import GraphStyle
 
 ARTIFACT = "model.onnx"
+FUSED_PRECISIONS = (Precision.FP32, Precision.FP16)
 PACKAGES = ("onnx", "onnxruntime", "onnxsim", "onnxscript")
 
 
@@ -21,29 +33,54 @@ class OnnxExporter:
     target = "onnx"
     summary = "portable ONNX file of standard operators; runs in ONNX Runtime"
     dynamic_batch = True
+    forms = (Form.STANDARD, Form.PLUGIN)
 
     def check(self, config: ExportConfig) -> tuple[str, ...]:
-        """Everything this target needs is in the base install."""
-        del config
-        return ()
+        """Everything this target needs is in the base install; the kernels only make the result faster.
+
+        Raises:
+            InputError: ``--form plugin`` in a precision that the operators do not have.
+        """
+        if config.form is not Form.PLUGIN:
+            return ()
+        if config.precision not in FUSED_PRECISIONS:
+            raise InputError(
+                f"--form plugin exists in fp32 and fp16, not in {config.precision.value}; "
+                "leave --form out, or use one of those"
+            )
+        built = loader.instruction_set()
+        if built is None:
+            return (
+                "the fused kernels are not built here: the model is verified on the functions' standard "
+                f"operators, and runs on them here ({loader.REBUILD})",
+            )
+        return (f"the fused kernels run here in their {built} build",)
 
     def style(self, config: ExportConfig) -> GraphStyle:
         """No ``Where`` (slow in ONNX Runtime on CPU), no Concat of large tensors."""
-        del config
-        return GraphStyle(where_mask=False, merged_y2=True, concat_fuse=False)
+        fused = config.form is Form.PLUGIN
+        return GraphStyle(where_mask=False, merged_y2=True, concat_fuse=False, fused=fused)
 
     def build(
         self, graph: TracedGraph, config: ExportConfig, folder: Path, progress: Progress
     ) -> BuiltArtifact:
-        """Write the file; the precision is that of the graph itself."""
+        """Write the file; the precision, and that of every block, is read from the file's own types.
+
+        Raises:
+            VerificationError: the file just written cannot be read back.
+        """
         del progress
         path = folder / ARTIFACT
         path.write_bytes(graph.model.SerializeToString())
+        model = _read_back(path)
         return BuiltArtifact(
             files=(path,),
             runtime="onnxruntime",
-            precision_built=config.precision.value,
+            precision_built=model_precision(model) or config.precision.value,
+            precision_per_block=block_types(model, graph.block_paths),
             tool_versions=self.versions(),
+            not_executed=_not_executed(path),
+            notes=_notes(config.precision),
             details={"operators": _operators(graph), "nodes": len(graph.model.graph.node)},
         )
 
@@ -56,6 +93,33 @@ class OnnxExporter:
             except PackageNotFoundError:
                 continue
         return found
+
+
+def _read_back(path: Path) -> onnx.ModelProto:
+    try:
+        return onnx.load(path)
+    except (OSError, DecodeError) as error:
+        raise VerificationError(f"{path.name} was written but cannot be read back: {error}") from error
+
+
+def _not_executed(path: Path) -> str | None:
+    """Found by opening the file, not by version: a later ONNX Runtime may have the kernels."""
+    try:
+        with OnnxRunner(path, threads=1):
+            return None
+    except CapabilityError as error:
+        return f"not executed: {error}"
+    except InputError:
+        return None  # a file that ONNX Runtime refuses for another reason is verify's to judge
+
+
+def _notes(precision: Precision) -> tuple[str, ...]:
+    if precision is not Precision.FP16:
+        return ()
+    return (
+        "ONNX Runtime on CPU computes fp16 operators in fp32 and rounds their results, so what runs here is more "
+        "exact than fp16 on a GPU",
+    )
 
 
 def _operators(graph: TracedGraph) -> dict[str, Json]:

@@ -13,10 +13,11 @@ from pathlib import Path
 from exporters.trt import capability, platform
 from exporters.trt.build import Plan, build_plan
 from exporters.trt.graph import self_contained, serialise
-from exporters.trt.layers import read_kernels
+from exporters.trt.layers import Kernel, read_kernels
 from exporters.trt.platform import TENSORRT, TENSORRT_RTX, Platform
-from exporters.trt.report import is_static, precision_built, report
+from exporters.trt.report import is_static, report
 from exporters.trt.settings import BuildRequest
+from exporters.trt.types import precision_built, roles_built, types_per_block
 from scconv_deploy.artifacts import BuiltArtifact, Json, KernelReport, TracedGraph
 from scconv_deploy.config import ExportConfig, Form
 from scconv_deploy.contracts import Progress
@@ -64,6 +65,20 @@ class TensorRTExporter:
         True         221, 260.6         234, 283.2
         ===========  =================  ================
 
+        In half precision (concat_fuse, merged_y2 = False), with SRU's norm and comparison as a float32 island or
+        in the type itself (``gate_in_half``):
+
+        =====  =============  =============  ==================
+        type   island         gate in half   plain, naive
+        =====  =============  =============  ==================
+        fp16   227, 140.9     220, 131.8     57, 109; 234, 160
+        bf16   237, 155.9     224, 139.7
+        =====  =============  =============  ==================
+
+        The island is taken: it flips no gate (0 of 2 million at each of C = 64 to 512, against 0.002 % in fp16
+        and 0.017 % in bf16), and the builder itself warns of a norm in fp16 ("Detected layernorm nodes in FP16"),
+        whose accumulation nobody has seen on a GPU here.
+
         ``where_mask`` changes neither number, for all three gates (the gate is one kernel in both forms);
         ``Where`` needs fewer operations per element.
         """
@@ -85,7 +100,8 @@ class TensorRTExporter:
         named = capabilities if chosen.ahead_of_time else ()
         request = BuildRequest(graph.inputs, named, config.workspace_mib)
         plan = build_plan(chosen, onnx, request, progress)
-        kernels, missing = _kernel_report(chosen, onnx, graph, request, plan, progress)
+        kernels, missing = _kernels(chosen, plan)
+        measured, unmeasured = _kernel_report(chosen, onnx, graph, request, kernels, progress)
         engine, source = folder / ENGINE, folder / GRAPH
         engine.write_bytes(plan.data)
         source.write_bytes(onnx)
@@ -100,12 +116,13 @@ class TensorRTExporter:
         return BuiltArtifact(
             files=(engine, source),
             runtime=chosen.runtime,
-            precision_built=precision_built(kernels.types) if kernels else config.precision.value,
+            precision_built=precision_built(kernels) if kernels else config.precision.value,
             tool_versions={chosen.module.__name__: platform.version_of(chosen.module)},
             not_executed=_not_executed(chosen, capabilities),
-            kernel_report=kernels,
+            kernel_report=measured,
             details=details,
-            notes=(*missing, *plan.warnings),
+            notes=(*missing, *unmeasured, *plan.warnings),
+            precision_per_block=roles_built(kernels, graph.block_paths) if kernels else {},
         )
 
     def versions(self) -> Mapping[str, str]:
@@ -128,27 +145,46 @@ def _capabilities(chosen: Platform, config: ExportConfig) -> tuple[str, ...]:
     return capability.choose(config.compute_capabilities, config.precision, chosen.module)
 
 
+def _kernels(chosen: Platform, plan: Plan) -> tuple[tuple[Kernel, ...], tuple[str, ...]]:
+    """The engine's kernels, or a note that says why they are not known: a log must not cost the engine."""
+    if plan.layers is None:
+        return (), (f"{chosen.product} wrote no layer log, so there is no kernel report",)
+    try:
+        kernels = read_kernels(plan.layers)
+        precision_built(kernels)  # refuses types this version does not know
+    except ValueError as error:
+        return (), (_unreadable(chosen, error),)
+    return kernels, ()
+
+
 def _kernel_report(
-    chosen: Platform, onnx: bytes, traced: TracedGraph, request: BuildRequest, plan: Plan, progress: Progress
+    chosen: Platform,
+    onnx: bytes,
+    traced: TracedGraph,
+    request: BuildRequest,
+    kernels: tuple[Kernel, ...],
+    progress: Progress,
 ) -> tuple[KernelReport | None, tuple[str, ...]]:
-    """The report, or a note that says why there is none: a report that fails must not cost the engine.
+    """The report, or a note that says why there is none.
 
     Bytes need every dimension, and a dynamic engine has free ones. So it is built once more for its optimum
     shapes alone (0.05 s for a small net, 1.5 s for SCConv-ResNet-50); only bytes are read from that build.
     """
-    if plan.layers is None:
-        return None, (f"{chosen.product} wrote no layer log, so there is no kernel report",)
+    if not kernels:
+        return None, ()
     try:
-        kernels = read_kernels(plan.layers)
-        if is_static(kernels):
-            return report(kernels, traced.block_paths), ()
-        fixed = build_plan(chosen, onnx, replace(request, at_optimum=True), progress)
-        at_optimum = read_kernels(fixed.layers or "")
-        return report(kernels, traced.block_paths, at_optimum), ()
+        at_optimum = None
+        if not is_static(kernels):
+            fixed = build_plan(chosen, onnx, replace(request, at_optimum=True), progress)
+            at_optimum = read_kernels(fixed.layers or "")
+        made = report(kernels, traced.block_paths, at_optimum)
+        return replace(made, types_per_block=types_per_block(kernels, traced.block_paths)), ()
     except (ValueError, BuildError) as error:
-        return None, (
-            f"the layer log of {chosen.product} could not be read, so there is no kernel report: {error}",
-        )
+        return None, (_unreadable(chosen, error),)
+
+
+def _unreadable(chosen: Platform, error: Exception) -> str:
+    return f"the layer log of {chosen.product} could not be read, so there is no kernel report: {error}"
 
 
 def _not_executed(chosen: Platform, capabilities: tuple[str, ...]) -> str | None:

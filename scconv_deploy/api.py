@@ -9,34 +9,43 @@ from tempfile import TemporaryDirectory
 import numpy as np
 import torch
 from torch import nn
+from torch.export import ExportedProgram
 
-from scconv_deploy import pipeline
-from scconv_deploy.artifacts import Bundle, Recognition, Timing
+from scconv_deploy import benchmarking, pipeline
+from scconv_deploy.artifacts import Bundle, Recognition
+from scconv_deploy.bench_config import BenchConfig
 from scconv_deploy.config import (
-    DEFAULT_OPSET,
-    BenchConfig,
+    Budgets,
+    ErrorStat,
     ExportConfig,
     Form,
+    GateForm,
     Precision,
     ShapeRange,
+    default_opset,
     parse_precision,
 )
-from scconv_deploy.contracts import RunListener, Silence
+from scconv_deploy.contracts import Metric, RunListener, Silence
+from scconv_deploy.measurements import BenchReport
 from scconv_deploy.stages import recognise as recognise_stage
 from scconv_deploy.verdicts import ParityReport
 
 Shapes = Sequence[ShapeRange]
+Limits = float | Mapping[str, float]
+"""One limit for every output, or limits by output name."""
 
 
 def export(
-    model: str | Path | nn.Module,
+    model: str | Path | nn.Module | ExportedProgram,
     example_inputs: torch.Tensor | Sequence[torch.Tensor] | None = None,
     target: str = "onnx",
     precision: str | Precision = Precision.FP32,
     out: str | Path | None = None,
     *,
-    opset: int = DEFAULT_OPSET,
+    opset: int | None = None,
     form: str | Form = Form.STANDARD,
+    gate: str | GateForm = GateForm.EXACT,
+    io_dtype: str | Precision = Precision.FP32,
     shapes: Shapes = (),
     factory: str | None = None,
     variant: str | None = None,
@@ -46,6 +55,11 @@ def export(
     workspace_mib: int | None = None,
     simplify: bool = True,
     verify: bool = True,
+    max_flip_rate: float | None = None,
+    atol: Limits | None = None,
+    rtol: Limits | None = None,
+    check_error_stat: str | ErrorStat | None = None,
+    bisect: bool = False,
     force: bool = False,
     seed: int = 0,
     listener: RunListener | None = None,
@@ -53,13 +67,21 @@ def export(
     """Export a model into a verified bundle; the Python form of ``scconv-export``.
 
     Args:
-        model: a checkpoint's path, or the module itself (never modified; exported in eval mode).
+        model: a checkpoint's path, or the module, ScriptModule or ExportedProgram itself (never modified;
+            exported in eval mode).
         example_inputs: one tensor, or one per argument of ``forward``, that say shapes and dtypes.
         target: ``onnx``, ``trt``, ``trt-rtx``, or any installed exporter's name.
-        precision: ``fp32``; other precisions raise CapabilityError in this version.
+        precision: ``fp32``, ``fp16`` or ``bf16``; others raise CapabilityError in this version.
         out: the bundle's folder; default ``<model>-<target>-<precision>`` in the current folder.
+        opset: of the ONNX graph; None takes 20, or 22 for bf16.
+        gate: ``exact``, or ``sigmoid`` for the paper's literal formula, which flips gates.
+        io_dtype: type of floating inputs and outputs, whatever the precision inside.
         shapes: a :class:`~scconv_deploy.config.ShapeRange` per input whose axes are to be dynamic.
         calib: ``.npz`` of real samples by input name; verification uses them.
+        max_flip_rate: largest share of a block's gates that may decide otherwise than float64 truth.
+        atol, rtol, check_error_stat: end-to-end limits as :class:`~scconv_deploy.config.Budgets` has them; a
+            number holds for every output, a mapping by output name. None takes the precision's default.
+        bisect: on failure, look inside the first wrong block for the operator.
 
     Returns:
         The bundle on disk, verified.
@@ -69,12 +91,17 @@ def export(
         CapabilityError: a library or device is missing here.
         VerificationError: the artifact does not compute the model's function; nothing was written.
     """
+    chosen = _precision(precision)
     config = ExportConfig(
         target=target,
         out=None if out is None else Path(out),
-        precision=precision if isinstance(precision, Precision) else parse_precision(precision),
-        opset=opset,
+        precision=chosen,
+        opset=default_opset(chosen) if opset is None else opset,
         form=Form(form),
+        gate=GateForm(gate),
+        io_dtype=_precision(io_dtype),
+        budgets=_budgets(max_flip_rate, atol, rtol, check_error_stat),
+        bisect=bisect,
         shapes=tuple(shapes),
         factory=factory,
         variant=variant,
@@ -102,7 +129,14 @@ def verify(
     samples: str | Path | Mapping[str, np.ndarray] | None = None,
     *,
     factory: str | None = None,
+    variant: str | None = None,
     trust: Sequence[str] = (),
+    max_flip_rate: float | None = None,
+    atol: Limits | None = None,
+    rtol: Limits | None = None,
+    check_error_stat: str | ErrorStat | None = None,
+    bisect: bool = False,
+    metric: Metric | None = None,
     listener: RunListener | None = None,
 ) -> ParityReport:
     """Verify a bundle against its golden samples or, given the model's file, in full against PyTorch.
@@ -111,6 +145,9 @@ def verify(
         bundle: the bundle or its folder.
         model: the checkpoint it was exported from.
         samples: real samples, as arrays by input name or as an ``.npz``.
+
+        max_flip_rate, atol, rtol, check_error_stat, bisect: as for :func:`export`.
+        metric: the task's own measure of quality, from outputs by name; taken of both sides on ``samples``.
 
     Raises:
         InputError: not a bundle, or altered since the export.
@@ -128,14 +165,47 @@ def verify(
             model=None if model is None else Path(model),
             samples=file,
             factory=factory,
+            variant=variant,
             trust=tuple(trust),
+            budgets=_budgets(max_flip_rate, atol, rtol, check_error_stat),
+            bisect=bisect,
+            metric=metric,
             listener=listener or Silence(),
         )
 
 
 def benchmark(
-    *subjects: str | Path | Bundle, config: BenchConfig | None = None, listener: RunListener | None = None
-) -> tuple[Timing, ...]:
-    """Measure bundles and models side by side, interleaved; the Python form of ``scconv-bench``."""
-    paths = tuple(str(s.path if isinstance(s, Bundle) else s) for s in subjects)
-    return pipeline.run_benchmark(paths, config or BenchConfig(), listener or Silence())
+    *subjects: str | Path | Bundle | nn.Module,
+    config: BenchConfig | None = None,
+    listener: RunListener | None = None,
+) -> BenchReport:
+    """Measure bundles, ``.onnx`` files and models side by side; the Python form of ``scconv-bench``.
+
+    Raises:
+        InputError: a subject, the yardstick or the baseline cannot be used.
+        CapabilityError: nothing could be measured here, or a backend's process died while it was timed.
+    """
+    named = tuple(
+        s if isinstance(s, nn.Module) else str(s.path if isinstance(s, Bundle) else s) for s in subjects
+    )
+    return benchmarking.run_benchmark(named, config or BenchConfig(), listener or Silence())
+
+
+def _precision(value: str | Precision) -> Precision:
+    return value if isinstance(value, Precision) else parse_precision(value)
+
+
+def _budgets(
+    max_flip_rate: float | None,
+    atol: Limits | None,
+    rtol: Limits | None,
+    check_error_stat: str | ErrorStat | None,
+) -> Budgets:
+    stat = None if check_error_stat is None else ErrorStat(check_error_stat)
+    return Budgets(max_flip_rate, _limits(atol), _limits(rtol), stat)
+
+
+def _limits(value: Limits | None) -> Mapping[str, float]:
+    if value is None:
+        return {}
+    return dict(value) if isinstance(value, Mapping) else {"": float(value)}

@@ -194,24 +194,6 @@ class StageTiming:
 
 
 @dataclass(frozen=True, slots=True)
-class Timing:
-    """Latency of one backend: milliseconds per call, and the ratio to the yardstick with its spread."""
-
-    name: str
-    batch: int
-    threads: int
-    rounds: int
-    median_ms: float
-    mean_ms: float
-    p90_ms: float
-    p99_ms: float
-    min_ms: float
-    ratio: float
-    ratio_low: float
-    ratio_high: float
-
-
-@dataclass(frozen=True, slots=True)
 class Bundle:
     """A complete bundle on disk. ``manifest`` is the parsed ``manifest.json``."""
 

@@ -152,37 +152,6 @@ class ExportConfig:
             raise InputError(f"--io-dtype is fp32, fp16 or bf16, not {self.io_dtype.value}")
 
 
-@dataclass(frozen=True, slots=True)
-class BenchConfig:
-    """How to measure. Every combination of ``batches`` and ``threads`` is one measurement per subject.
-
-    Each subject first runs unmeasured for ``warm_up_ms``, then until both ``duration_s`` have passed and at
-    least ``iterations`` calls were timed (trtexec's meaning of the three). ``yardstick`` names the subject
-    that ratios refer to; None means the first one.
-    """
-
-    batches: tuple[int, ...] = (1,)
-    threads: tuple[int, ...] = (1,)
-    warm_up_ms: int = 200
-    duration_s: float = 3.0
-    iterations: int = 20
-    shapes: tuple[ShapeRange, ...] = ()
-    factory: str | None = None
-    trust: tuple[str, ...] = ()
-    yardstick: str | None = None
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        if not self.batches or any(b < 1 for b in self.batches):
-            raise InputError("batch sizes must be at least 1; write them like --batch 1,8")
-        if not self.threads or any(t < 1 for t in self.threads):
-            raise InputError("thread counts must be at least 1; write them like --threads 1,2")
-        if self.warm_up_ms < 0 or not math.isfinite(self.duration_s) or self.duration_s < 0:
-            raise InputError("--warmUp and --duration must not be negative")
-        if self.iterations < 1:
-            raise InputError(f"--iterations must be at least 1, not {self.iterations}")
-
-
 def default_opset(precision: Precision) -> int:
     """The opset used where the user names none."""
     return BF16_OPSET if precision is Precision.BF16 else DEFAULT_OPSET

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Protocol, Self
@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     import numpy as np
 
     from scconv_deploy.scconv.style import GraphStyle
+
+
+Metric = Callable[[dict[str, "np.ndarray"]], float]
+"""The user's own measure of quality: outputs by name, all samples in one batch -> a number."""
 
 
 class Progress(Protocol):

@@ -13,11 +13,9 @@ from torch import nn
 from scconv_deploy.artifacts import TensorSpec
 from scconv_deploy.config import ShapeRange, dims
 from scconv_deploy.errors import InputError, nearest
-
-AXIS_NAMES = {0: "batch", 1: "channels", 2: "height", 3: "width"}
-
-UNBOUNDED = 2**31 - 1
-"""Maximum of an axis the user left open; recorded as such, never allocated."""
+from scconv_deploy.program_axes import AXIS_NAMES as AXIS_NAMES
+from scconv_deploy.program_axes import UNBOUNDED as UNBOUNDED
+from scconv_deploy.program_axes import shapes_of_examples, within_program
 
 
 def settle(
@@ -37,7 +35,10 @@ def settle(
     """
     names = forward_names(module)
     specs = list(known)
-    if example is not None:
+    program = {s.name: s for s in known if s.minimum}
+    if program and example is not None:
+        ranges = [*ranges, *shapes_of_examples(known, example, ranges)]
+    elif example is not None:
         specs = [
             TensorSpec(name, _dtype_name(t), tuple(t.shape))
             for name, t in zip(_named(names, len(example)), example, strict=True)
@@ -50,13 +51,25 @@ def settle(
             )
         specs = _from_ranges(ranges, names, _required_names(module))
     by_name = _ranges_by_name(specs, ranges)
-    settled = [_with_range(spec, by_name.get(spec.name)) for spec in specs]
+    settled = [
+        within_program(spec, by_name.get(spec.name))
+        if spec.name in program
+        else _with_range(spec, by_name.get(spec.name))
+        for spec in specs
+    ]
     settled = _own_symbols(settled)
     if not dynamic_batch:
         return tuple(settled)
     # Only inputs of the same leading size share the batch; another one (anchors, a table) keeps its own.
     batch = settled[0].optimum[:1]
-    return tuple(_open_batch(s) if s.optimum[:1] == batch else s for s in settled)
+    open_to = {n: s.shape[:1] for n, s in program.items() if s.shape and isinstance(s.shape[0], str)}
+    first = next(iter(open_to.values()), None)
+    return tuple(
+        _open_batch(s, program.get(s.name))
+        if s.optimum[:1] == batch and (not program or (s.name in open_to and open_to[s.name] == first))
+        else s
+        for s in settled
+    )
 
 
 def example_tensors(
@@ -206,15 +219,15 @@ def _with_range(spec: TensorSpec, given: ShapeRange | None) -> TensorSpec:
     return TensorSpec(spec.name, spec.dtype, tuple(shape), lo, given.optimum, hi)
 
 
-def _open_batch(spec: TensorSpec) -> TensorSpec:
-    """Axis 0 from 1 to unbounded, unless the user gave it a range (or there is no axis)."""
+def _open_batch(spec: TensorSpec, program: TensorSpec | None) -> TensorSpec:
+    """Axis 0 from 1 to unbounded, or as the program bounds it, unless the user gave it a range."""
     if not spec.shape or isinstance(spec.shape[0], str):
         return spec
     return replace(
         spec,
         shape=(AXIS_NAMES[0], *spec.shape[1:]),
-        minimum=(1, *spec.minimum[1:]),
-        maximum=(UNBOUNDED, *spec.maximum[1:]),
+        minimum=(program.minimum[0] if program else 1, *spec.minimum[1:]),
+        maximum=(program.maximum[0] if program else UNBOUNDED, *spec.maximum[1:]),
     )
 
 

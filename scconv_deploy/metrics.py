@@ -9,6 +9,8 @@ import numpy as np
 from scconv_deploy.verdicts import Comparison, TensorMetrics, Tolerance, Verdict
 
 WORST = float("inf")
+ELEMWISE = "elemwise"
+"""A tolerance's metric that judges each element against its own magnitude."""
 
 
 def measure(reference: np.ndarray, result: np.ndarray) -> TensorMetrics:
@@ -34,6 +36,7 @@ def measure(reference: np.ndarray, result: np.ndarray) -> TensorMetrics:
     # Against an all-zero reference the relative error is legitimately infinite.
     with np.errstate(over="ignore"):
         relative = float((error / np.maximum(np.abs(want), _floor(want))).max())
+    quantiles = np.quantile(error, (0.5, 0.9, 0.99))
     noise = float(np.square(error).sum())
     # Sums, not BLAS dot products: waking BLAS's threads costs more than the work on one sample.
     signal = float(np.square(want).sum())
@@ -41,12 +44,14 @@ def measure(reference: np.ndarray, result: np.ndarray) -> TensorMetrics:
     return TensorMetrics(
         max_abs=float(error.max()),
         mean_abs=float(error.mean()),
-        p99_abs=float(np.quantile(error, 0.99)),
+        p99_abs=float(quantiles[2]),
         max_rel=relative,
         cosine=float((want * got).sum()) / norms if norms else float(np.array_equal(want, got)),
         sqnr_db=_decibels(signal, noise),
         top1_agreement=top1,
         finite=True,
+        median_abs=float(quantiles[0]),
+        p90_abs=float(quantiles[1]),
     )
 
 
@@ -61,7 +66,9 @@ def judge(
         sentence = f"output '{output}' has shape {result.shape}, the reference {reference.shape}"
         return Comparison(case, output, tuple(result.shape), metrics, limit, Verdict.FAIL, sentence)
     metrics = measure(reference, result)
-    value = float(getattr(metrics, tolerance.metric))
+    value = _value(metrics, reference, result, tolerance)
+    if tolerance.metric == ELEMWISE:
+        limit = tolerance.atol
     if not metrics.finite:
         where = "the reference" if not np.isfinite(reference).all() else "the result"
         sentence = f"output '{output}' holds NaN or infinity in {where}"
@@ -70,6 +77,22 @@ def judge(
         verdict = Verdict.PASS if value <= limit else Verdict.FAIL
         sentence = f"{tolerance.metric} {value:.3g}, limit {limit:.3g} ({tolerance.name})"
     return Comparison(case, output, tuple(result.shape), metrics, limit, verdict, sentence)
+
+
+def gated_value(reference: np.ndarray, result: np.ndarray, tolerance: Tolerance) -> float:
+    """The number that :func:`judge` holds against the limit; infinite where shapes or values forbid one."""
+    if reference.shape != result.shape:
+        return WORST
+    return _value(measure(reference, result), reference, result, tolerance)
+
+
+def _value(metrics: TensorMetrics, reference: np.ndarray, result: np.ndarray, tolerance: Tolerance) -> float:
+    """What the tolerance gates on; for ``elemwise`` the largest error beyond ``rtol * |reference|``."""
+    if tolerance.metric != ELEMWISE or not metrics.finite:
+        return float(getattr(metrics, "max_abs" if tolerance.metric == ELEMWISE else tolerance.metric))
+    want = np.asarray(reference, dtype=np.float64)
+    excess = np.abs(np.asarray(result, dtype=np.float64) - want) - tolerance.rtol * np.abs(want)
+    return float(excess.max(initial=0.0))
 
 
 def _floor(want: np.ndarray) -> float:

@@ -1,40 +1,39 @@
-"""The pipeline: THE order of the stages, and their only caller (but for ``inspect``, which needs no torch).
+"""The pipeline: THE order of the stages, and their caller.
 
 ``load -> recognise -> lower -> trace -> simplify -> build -> verify -> benchmark -> package``
+
+Two stages are called elsewhere: ``inspect`` by the command line (it needs no torch), and ``benchmark`` by
+:mod:`scconv_deploy.benchmarking`, the pipeline of ``scconv-bench``.
 """
 
 from __future__ import annotations
 
-import contextlib
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import torch
 from torch import nn
+from torch.export import ExportedProgram
 
 from scconv_deploy import registry
 from scconv_deploy.artifacts import (
     Bundle,
     LoweredModel,
     SourceModel,
-    StageTiming,
     TensorSpec,
-    Timing,
     TracedGraph,
 )
-from scconv_deploy.bench.subjects import BundleSubject, Subject, bundle_subject, model_subject
-from scconv_deploy.config import BenchConfig, ExportConfig, Form, Precision
-from scconv_deploy.contracts import Exporter, RunListener
+from scconv_deploy.clock import StageClock
+from scconv_deploy.config import Budgets, ExportConfig, Form, GateForm, Precision, ShapeRange
+from scconv_deploy.contracts import Exporter, Metric, RunListener
 from scconv_deploy.errors import CapabilityError, InputError, VerificationError
 from scconv_deploy.inputs import UNBOUNDED, example_tensors, fixed_batch, settle, small_shape
 from scconv_deploy.multiples import find_multiples, settle_batch
 from scconv_deploy.parity.cases import make_cases, read_samples
 from scconv_deploy.parity.reference import Reference
-from scconv_deploy.scconv.style import GraphStyle
+from scconv_deploy.scconv.typed import typed_inputs
 from scconv_deploy.stages import (
-    benchmark,
     build,
     load,
     lower,
@@ -50,7 +49,7 @@ from scconv_deploy.workspace import workspace
 
 
 def run_export(
-    source: str | Path | nn.Module,
+    source: str | Path | nn.Module | ExportedProgram,
     config: ExportConfig,
     listener: RunListener,
     example_inputs: Sequence[torch.Tensor] | None = None,
@@ -63,15 +62,15 @@ def run_export(
         VerificationError: the artifact is not the user's function (exit 1); nothing is promoted.
     """
     exporter = registry.exporter(config.target)
-    _refuse_what_is_not_built_yet(config)
+    _refuse_what_is_not_built_yet(config, exporter)
     notes = list(exporter.check(config))
     for text in notes:
         listener.note(text)
     destination = config.out or _default_destination(source, config)
-    clock = _Clock(listener)
+    clock = StageClock(listener)
     with workspace(destination, config.force) as space:
         with clock.stage("load") as done:
-            model = load.run(source, config)
+            model = load.run(source, config, example_inputs)
             done(model.kind)
         inputs, input_notes = _settle_inputs(model, config, exporter, example_inputs)
         samples = read_samples(config.calib, inputs) if config.calib else None
@@ -79,9 +78,10 @@ def run_export(
             recognition = recognise.run(model.module, seed=config.seed)
             done(_recognised(len(recognition.blocks), len(recognition.left_as_is)))
         with clock.stage("lower") as done:
+            style = replace(exporter.style(config), literal_gate=config.gate is GateForm.SIGMOID)
             small = example_tensors(inputs, config.seed, {s.name: small_shape(s) for s in inputs})
-            lowered = lower.run(model, recognition, exporter.style(config), small, inputs)
-            done(f"{len(lowered.folded)} BatchNorms folded")
+            lowered = lower.run(model, recognition, style, small, inputs, config.precision)
+            done(f"{len(lowered.folded)} BatchNorms folded, typed {config.precision.value}")
         with clock.stage("trace") as done:
             graph = _trace(lowered, inputs, config)
             done(f"{len(graph.model.graph.node)} nodes, opset {graph.opset}")
@@ -96,7 +96,7 @@ def run_export(
         with clock.stage("verify") as done:
             parity: ParityReport | None = None
             if config.verify:
-                parity, golden = verify.run(built, graph, lowered, samples, config.seed, listener)
+                parity, golden = verify.run(built, graph, lowered, samples, config, listener)
                 if parity.verdict is Verdict.FAIL:
                     raise VerificationError(f"{parity.sentence}; nothing was written", parity)
                 done(f"{parity.verdict.value}: {parity.sentence}")
@@ -109,7 +109,7 @@ def run_export(
             listener.note(text)
         with clock.stage("package") as done:
             contents = package.Contents(
-                model, recognition, graph, built, parity, golden, tuple(clock.timings), tuple(notes)
+                model, recognition, graph, built, parity, golden, tuple(clock.timings), tuple(notes), style
             )
             manifest = package.run(contents, config, space.folder)
             space.promote(config.force)
@@ -123,108 +123,61 @@ def run_verify(
     model: Path | None = None,
     samples: Path | None = None,
     factory: str | None = None,
+    variant: str | None = None,
     trust: tuple[str, ...] = (),
+    budgets: Budgets | None = None,
+    bisect: bool = False,
+    metric: Metric | None = None,
     listener: RunListener,
 ) -> ParityReport:
     """Verify a bundle again: against its golden samples, or in full against the PyTorch ``model``.
 
+    The model is lowered as it was for the bundle: same precision, gate and graph forms. ``metric`` is the
+    user's own measure of quality, computed from outputs by name.
+
     Raises:
         InputError: not a bundle, or altered; a model or samples that do not fit it.
     """
-    clock = _Clock(listener)
+    clock = StageClock(listener)
     with clock.stage("reopen") as done:
-        built, graph, golden = reopen.run(bundle)
+        opened = reopen.run(bundle)
+        built, graph, golden = opened.built, opened.graph, opened.golden
         done(f"{built.primary.name}, hashes agree")
+    config = replace(
+        opened.config,
+        factory=factory,
+        variant=variant,
+        trust=trust,
+        budgets=budgets or Budgets(),
+        bisect=bisect,
+        # TorchScript does not say its own.
+        shapes=tuple(ShapeRange(s.name, s.minimum, s.optimum, s.maximum) for s in graph.inputs),
+    )
     if model is None:
         if samples is not None:
             raise InputError(
                 "--samples needs the MODEL too; without it only the golden samples can be compared"
             )
         with clock.stage("verify") as done:
-            report = verify.run_golden(built, graph, golden)
+            report = verify.run_golden(built, graph, golden, config)
             done(f"{report.verdict.value}: {report.sentence}")
         return report
-    config = ExportConfig(target="onnx", factory=factory, trust=trust)
     with clock.stage("load") as done:
         source = load.run(model, config)
         done(source.kind)
     with clock.stage("recognise") as done:
         recognition = recognise.run(source.module, seed=config.seed)
         done(_recognised(len(recognition.blocks), len(recognition.left_as_is)))
-    arrays = read_samples(samples, graph.inputs) if samples else dict(golden.inputs)
+    arrays = read_samples(samples, graph.inputs) if samples else None
+    if arrays is None and opened.has_real_samples:
+        arrays = dict(golden.inputs)
     with clock.stage("verify") as done:
         small = example_tensors(graph.inputs, config.seed, {s.name: small_shape(s) for s in graph.inputs})
-        lowered = lower.run(source, recognition, GraphStyle(), small, graph.inputs)
-        report, _ = verify.run(built, graph, lowered, arrays, config.seed, listener)
+        small = typed_inputs(small, torch.float32)  # the graph's inputs may be half, the reference's are not
+        lowered = lower.run(source, recognition, opened.style, small, graph.inputs, config.precision)
+        report, _ = verify.run(built, graph, lowered, arrays, config, listener, metric)
         done(f"{report.verdict.value}: {report.sentence}")
     return report
-
-
-def run_benchmark(
-    subjects: Sequence[str | Path | nn.Module], config: BenchConfig, listener: RunListener
-) -> tuple[Timing, ...]:
-    """Measure bundles (folders) and models (files, or modules in memory) side by side.
-
-    Raises:
-        InputError: a subject cannot be read, or the yardstick is none of them.
-        CapabilityError: nothing could be measured on this machine.
-    """
-    clock = _Clock(listener)
-    with clock.stage("load") as done:
-        opened = [_bench_subject(s, config) for s in subjects]
-        done(f"{len(opened)} subject{'' if len(opened) == 1 else 's'}")
-    ready: list[Subject] = []
-    for index, subject in enumerate(opened):
-        if isinstance(subject, BundleSubject):
-            ready.append(subject)
-            continue
-        suffix = (
-            "" if sum(isinstance(s, SourceModel) for s in opened) == 1 else f" of {Path(subject.origin).name}"
-        )
-        with clock.stage("naive export") as done:
-            inputs = settle(subject.module, subject.inputs, config.shapes, None, dynamic_batch=True)
-            listener.update("exporting as torch does by default (minutes where sum() unrolls)")
-            made = model_subject(str(subjects[index]), suffix, subject.module, inputs, config)
-            done(made.naive_refusal or f"{len(made.naive or b'') / 1e6:.2f} MB")
-        ready.append(made)
-    with clock.stage("benchmark") as done:
-        timings = benchmark.run(ready, config, listener)
-        done(f"{len(timings)} measurements")
-    return timings
-
-
-def _bench_subject(subject: str | Path | nn.Module, config: BenchConfig) -> BundleSubject | SourceModel:
-    if not isinstance(subject, nn.Module) and Path(subject).is_dir():
-        return bundle_subject(str(subject), config.shapes)
-    reading = ExportConfig(target="onnx", shapes=config.shapes, factory=config.factory, trust=config.trust)
-    return load.run(subject, reading)
-
-
-class _Clock:
-    """Times stages and tells the listener."""
-
-    def __init__(self, listener: RunListener) -> None:
-        self.listener = listener
-        self.timings: list[StageTiming] = []
-
-    @contextlib.contextmanager
-    def stage(self, name: str) -> Iterator[_Done]:
-        self.listener.started(name)
-        start = time.perf_counter()
-        done = _Done()
-        yield done
-        timing = StageTiming(name, time.perf_counter() - start, done.result)
-        self.timings.append(timing)
-        self.listener.finished(timing)
-
-
-class _Done:
-    """Collects a stage's one-phrase result."""
-
-    result = ""
-
-    def __call__(self, result: str) -> None:
-        self.result = result
 
 
 def _settle_inputs(
@@ -258,18 +211,21 @@ def _golden_only(reference: nn.Module, graph: TracedGraph, config: ExportConfig)
     return verify.golden_samples(runner, make_cases(graph.inputs, None, config.seed)[:1])
 
 
-def _refuse_what_is_not_built_yet(config: ExportConfig) -> None:
-    if config.precision is not Precision.FP32:
+def _refuse_what_is_not_built_yet(config: ExportConfig, exporter: Exporter) -> None:
+    if config.precision not in (Precision.FP32, Precision.FP16, Precision.BF16):
         raise CapabilityError(
-            f"precision {config.precision.value} is not available in this version; "
-            "only fp32 is built and verified"
+            f"precision {config.precision.value} is not available in this version; use fp32, fp16 or bf16"
         )
-    if config.form is not Form.STANDARD:
-        raise CapabilityError("--form plugin is not available in this version; use --form standard")
+    # A target that says nothing about forms has the standard one.
+    if config.form not in getattr(exporter, "forms", (Form.STANDARD,)):
+        raise CapabilityError(
+            f"--form {config.form.value} is not available for --target {config.target} in this version; "
+            "use --form standard"
+        )
 
 
-def _default_destination(source: str | Path | nn.Module, config: ExportConfig) -> Path:
-    stem = type(source).__name__.lower() if isinstance(source, nn.Module) else Path(source).stem
+def _default_destination(source: str | Path | nn.Module | ExportedProgram, config: ExportConfig) -> Path:
+    stem = Path(source).stem if isinstance(source, str | Path) else type(source).__name__.lower()
     return Path(f"{stem}-{config.target}-{config.precision.value}")
 
 

@@ -1,9 +1,13 @@
 """Every limit that decides a verdict, named and in one place; none is a default hidden in a function.
 
-The figures are for fp32. ``rtol`` multiplies the largest magnitude of the reference output.
+``rtol`` multiplies the largest magnitude of the reference tensor. Limits are data by precision: the type in
+which the graph computes what lies between its gates. See the figures of ``tests/bench/results/gates.json``.
 """
 
 from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 from scconv_deploy.verdicts import Tolerance
 
@@ -12,13 +16,76 @@ END_TO_END_FP32 = Tolerance(name="end-to-end fp32", metric="max_abs", atol=1e-6,
 soft gate that flips in a trained digits net moved the logits by 3e-5 to 1e-3 of scale (digits sample, F3)."""
 
 PIECE_FP32 = Tolerance(name="piece fp32", metric="max_abs", atol=1e-8, rtol=1e-4)
-"""One teacher-forced block (against float64 truth), or the layers between blocks: a few roundings
-deep. The absolute part is tiny because a joint softmax over 2C channels scales a block's output by 1/(2C)."""
+"""The layers between blocks, teacher-forced: a few roundings deep. The absolute part is tiny because a joint
+softmax over 2C channels scales a block's output by 1/(2C)."""
+
+AMBIGUOUS_FACTOR = 4.0
+"""AMBIGUOUS needs the artifact to be at most this many times as far from float64 truth as the user's own
+PyTorch module (in the same precision) is: gates that flip move both by the same order of magnitude."""
 
 GATE_BAND_FP32 = 4e-6
 """A gate is "near its threshold" when ``|s - logit(t)|`` is below this times the sample's largest ``|s|``:
 about 32 fp32 roundings, the accumulated error of the statistics, the affine and the comparison."""
 
-AMBIGUOUS_FACTOR = 4.0
-"""AMBIGUOUS needs the artifact to be at most this many times as far from float64 truth as the user's own
-PyTorch module is: gates that flip move both by the same order of magnitude."""
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """All limits of one precision.
+
+    ``structure``: a unit of the graph in float64, given the truth's gates, against the user's function; above
+    one unit in the last place of every weight, below any other function. ``logit``: the same for the gate's
+    logit, relative to the sample's largest. ``arithmetic``: a unit or block in its own arithmetic, off the
+    flips or with the gate forced. ``outside``: the layers between blocks. ``end_to_end``: the whole model.
+    ``band``: where the gate is computed in this type (else :data:`GATE_BAND_FP32`). ``flip_rate``: largest
+    share of flipped gates in a block. ``top1``: least top-1 agreement on real samples. ``unit``: one unit in the
+    last place of 0.5.
+    """
+
+    structure: Tolerance
+    logit: float
+    arithmetic: Tolerance
+    outside: Tolerance
+    end_to_end: Tolerance
+    band: float
+    flip_rate: float
+    top1: float
+    unit: float
+
+
+LIMITS: Mapping[str, Limits] = {
+    "fp32": Limits(
+        structure=Tolerance("structure fp32", "max_abs", 1e-9, 1e-5),
+        logit=1e-5,
+        arithmetic=Tolerance("arithmetic fp32", "max_abs", 1e-8, 1e-4),
+        outside=PIECE_FP32,
+        end_to_end=END_TO_END_FP32,
+        band=GATE_BAND_FP32,
+        flip_rate=1e-5,
+        top1=1.0,
+        unit=2.0**-24,
+    ),
+    # One unit in the last place is 2^-10 of a value in fp16 and 2^-7 in bf16: the limits of structure are two.
+    "fp16": Limits(
+        structure=Tolerance("structure fp16", "max_abs", 1e-6, 2e-3),
+        logit=2e-3,
+        arithmetic=Tolerance("arithmetic fp16", "max_abs", 1e-6, 5e-3),
+        outside=Tolerance("piece fp16", "max_abs", 1e-6, 1e-2),
+        end_to_end=Tolerance("end-to-end fp16", "p99_abs", 1e-4, 5e-2),
+        band=8 * 2.0**-10,
+        flip_rate=1e-4,
+        top1=0.997,
+        unit=2.0**-11,
+    ),
+    "bf16": Limits(
+        structure=Tolerance("structure bf16", "max_abs", 1e-6, 1.6e-2),
+        logit=1.6e-2,
+        arithmetic=Tolerance("arithmetic bf16", "max_abs", 1e-6, 4e-2),
+        outside=Tolerance("piece bf16", "max_abs", 1e-6, 8e-2),
+        end_to_end=Tolerance("end-to-end bf16", "p99_abs", 1e-3, 2e-1),
+        band=8 * 2.0**-7,
+        flip_rate=1e-3,
+        top1=0.99,
+        unit=2.0**-8,
+    ),
+}
+"""By the precision of the graph."""

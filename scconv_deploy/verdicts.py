@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     import numpy as np
 
 
+TOP1 = "top-1 agreement"
+"""Name of the task metric where the user brings none: the share of real samples with PyTorch's own top class."""
+
+
 class Verdict(StrEnum):
     """Outcome of a comparison. AMBIGUOUS is the gate-aware verdict's place (see DECISIONS.md)."""
 
@@ -26,7 +30,8 @@ class Verdict(StrEnum):
 class TensorMetrics:
     """All differences between one reference and one result, computed in float64.
 
-    ``max_abs``, ``mean_abs``, ``p99_abs`` in the output's unit; ``max_rel`` against max(|reference|, its
+    ``max_abs``, ``mean_abs``, ``median_abs``, ``p90_abs`` and ``p99_abs`` in the output's unit;
+    ``max_rel`` against max(|reference|, its
     mean magnitude); ``cosine`` in [-1, 1]; ``sqnr_db`` in decibels (inf when equal);
     ``top1_agreement`` in [0, 1], None where there is no class axis.
     """
@@ -39,13 +44,16 @@ class TensorMetrics:
     sqnr_db: float
     top1_agreement: float | None
     finite: bool
+    median_abs: float | None = None
+    p90_abs: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Tolerance:
     """A named gate: ``metric`` of every comparison must be at most ``atol + rtol * scale``.
 
-    ``scale`` is the largest magnitude in the reference output.
+    ``scale`` is the largest magnitude in the reference output. With the metric ``elemwise`` each element's
+    error must be at most ``atol + rtol * |reference|`` of that element.
     """
 
     name: str
@@ -84,8 +92,8 @@ class GateCheck:
     ``arithmetic`` says whose decisions they are ("torch float16, operator by operator").
     ``flips_outside_band`` lie farther from the threshold than rounding explains (``band``, relative).
     ``pytorch_flips`` are those of the user's own module in the same precision (None where its comparison
-    could not be watched). ``error_off_flips`` is the SRU's largest output error where neither gate flipped,
-    ``error_forced`` the block's with float64 truth's gate forced in; each has its limit.
+    could not be watched). ``error_off_flips`` is the SRU's largest output error where neither gate flipped
+    (limit ``limit_off_flips``), ``error_forced`` the block's with float64 truth's gate forced in (``limit``).
     """
 
     arithmetic: str
@@ -99,6 +107,7 @@ class GateCheck:
     error_off_flips: float | None
     error_forced: float | None
     limit: float
+    limit_off_flips: float | None = None
 
     @property
     def flip_rate(self) -> float:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import MISSING, fields
 from inspect import signature
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -13,9 +14,10 @@ import pytest
 import torch
 from torch import nn
 
-from scconv_deploy import api, pipeline
+from scconv_deploy import api, benchmarking, pipeline
 from scconv_deploy.artifacts import Bundle
-from scconv_deploy.config import BenchConfig, ExportConfig, Form, Precision, shape_ranges
+from scconv_deploy.bench_config import BenchConfig
+from scconv_deploy.config import Budgets, ErrorStat, ExportConfig, Form, GateForm, Precision, shape_ranges
 from scconv_deploy.contracts import Silence
 from scconv_deploy.errors import InputError
 from tests.stages.small import network
@@ -36,9 +38,9 @@ class Recorder:
                 self.arrays = dict(data)
 
 
-def recorder(name: str, patch: pytest.MonkeyPatch) -> Recorder:
+def recorder(name: str, patch: pytest.MonkeyPatch, home: ModuleType = pipeline) -> Recorder:
     made = Recorder()
-    patch.setattr(pipeline, name, made)
+    patch.setattr(home, name, made)
     return made
 
 
@@ -47,6 +49,9 @@ def test_every_choice_reaches_the_configuration(monkeypatch: pytest.MonkeyPatch)
     choices: dict[str, Any] = {
         "opset": 18,
         "form": "plugin",
+        "gate": "sigmoid",
+        "io_dtype": "half",
+        "bisect": True,
         "shapes": shape_ranges(["1x3"]),
         "factory": "nets:make",
         "variant": "F3",
@@ -59,7 +64,13 @@ def test_every_choice_reaches_the_configuration(monkeypatch: pytest.MonkeyPatch)
         "force": True,
         "seed": 7,
     }
-    api.export("model.pt", None, "trt", "half", "out", **choices)
+    limits: dict[str, Any] = {
+        "max_flip_rate": 0.01,
+        "atol": 1e-3,
+        "rtol": {"output": 0.1},
+        "check_error_stat": "mean",
+    }
+    api.export("model.pt", None, "trt", "half", "out", **choices, **limits)
     model, config, listener, tensors = called.given
     assert (model, tensors) == ("model.pt", None)
     assert isinstance(listener, Silence)
@@ -68,10 +79,13 @@ def test_every_choice_reaches_the_configuration(monkeypatch: pytest.MonkeyPatch)
         "compute_capabilities": ("8.6",),
         "calib": Path("real.npz"),
         "form": Form.PLUGIN,
+        "gate": GateForm.SIGMOID,
+        "io_dtype": Precision.FP16,
+        "budgets": Budgets(0.01, {"": 1e-3}, {"output": 0.1}, ErrorStat.MEAN),
     }
     first = {"target": "trt", "precision": Precision.FP16, "out": Path("out")}
     assert config == ExportConfig(**{**choices, **changed, **first})
-    assert {*choices, *first} == {f.name for f in fields(ExportConfig)}
+    assert {*choices, *changed, *first} == {f.name for f in fields(ExportConfig)}
 
 
 def test_defaults_are_the_configurations_own(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -80,8 +94,17 @@ def test_defaults_are_the_configurations_own(monkeypatch: pytest.MonkeyPatch) ->
     assert called.given[1] == ExportConfig(target="onnx")
     given = signature(api.export).parameters
     for field in fields(ExportConfig):
-        if field.default is not MISSING:
+        if field.default is not MISSING and field.name != "opset":  # which depends on the precision
             assert given[field.name].default == field.default, field.name
+
+
+def test_the_opset_follows_the_precision(monkeypatch: pytest.MonkeyPatch) -> None:
+    called = recorder("run_export", monkeypatch)
+    for precision, opset in (("fp32", 20), ("fp16", 20), ("bf16", 22)):
+        api.export("model.pt", precision=precision)
+        assert called.given[1].opset == opset
+    with pytest.raises(InputError, match="bf16 needs opset 22"):
+        api.export("model.pt", precision="bf16", opset=20)
 
 
 def test_one_tensor_is_one_argument(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -122,9 +145,12 @@ def test_samples_given_as_arrays_are_gone_afterwards(monkeypatch: pytest.MonkeyP
 def test_bundles_and_paths_are_measured_in_their_order(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    called = recorder("run_benchmark", monkeypatch)
+    called = recorder("run_benchmark", monkeypatch, benchmarking)
     api.benchmark("model.pt", Bundle(tmp_path, tmp_path / "model.onnx", {}, None), Path("b"))
     assert called.given[:2] == (("model.pt", str(tmp_path), "b"), BenchConfig())
+    net = network()
+    api.benchmark(net)
+    assert called.given[0] == (net,)  # a module in memory stays itself
 
 
 def test_recognise_leaves_the_module_alone() -> None:

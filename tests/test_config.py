@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
+from scconv_deploy.bench_config import BenchConfig
 from scconv_deploy.config import (
-    BenchConfig,
     ExportConfig,
     Precision,
     ShapeRange,

@@ -107,7 +107,13 @@ def is_layout_transpose(kernel: Kernel) -> bool:
 
 def kernels_per_block(kernels: Sequence[Kernel], block_paths: Sequence[str]) -> dict[str, int]:
     """Kernels of each block; one that works for several blocks counts for each of them."""
-    owners = [_owners(kernel, block_paths) for kernel in kernels]
+    found = owners(kernels, block_paths)
+    return {path: sum(path in o for o in found) for path in block_paths}
+
+
+def owners(kernels: Sequence[Kernel], block_paths: Sequence[str]) -> list[frozenset[str]]:
+    """The blocks that each kernel works for, in the kernels' order."""
+    found = [_owners(kernel, block_paths) for kernel in kernels]
     makers: dict[str, set[int]] = {}
     users: dict[str, set[int]] = {}
     for index, kernel in enumerate(kernels):
@@ -120,14 +126,9 @@ def kernels_per_block(kernels: Sequence[Kernel], block_paths: Sequence[str]) -> 
         if not kernel.onnx_nodes:
             before = {i for t in kernel.inputs for i in makers.get(t.name, ())} - {index}
             after = {i for t in kernel.outputs for i in users.get(t.name, ())} - {index}
-            around = [owners[i] for i in sorted(before | after)]
-            owners[index] = frozenset.intersection(*around) if around else frozenset()
-    return {path: sum(path in o for o in owners) for path in block_paths}
-
-
-def precision_built(types: Mapping[str, int]) -> str:
-    """The lowest floating precision (or INT8) that any kernel writes or holds."""
-    return next((name for name in ("fp4", "fp8", "int4", "int8", "bf16", "fp16") if types.get(name)), "fp32")
+            around = [found[i] for i in sorted(before | after)]
+            found[index] = frozenset.intersection(*around) if around else frozenset()
+    return found
 
 
 def _owners(kernel: Kernel, block_paths: Sequence[str]) -> frozenset[str]:

@@ -2,7 +2,7 @@
 
 Machines drift (clock, neighbours, heat) over seconds; backends measured one after the other would each see
 another machine. In a round every backend runs a short burst, so a ratio taken inside a round compares
-neighbours in time. Every call is timed and every duration is kept: nothing is clipped.
+neighbours in time. Every call of a burst is timed and every duration is kept: nothing is clipped.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from scconv_deploy.bench.stopwatch import MAX_BURST, WarmUp
+from scconv_deploy.bench.workers import Worker
 from scconv_deploy.contracts import Progress
 
 TARGET_ROUNDS = 20
@@ -21,29 +23,15 @@ TARGET_ROUNDS = 20
 MIN_ROUNDS = 5
 """Rounds at least, however short the measurement: an interval over fewer says nothing."""
 
-MIN_WARM_UP_CALLS = 3
-"""The first call allocates; the estimate of a call's length needs some that do not."""
-
-MAX_BURST = 10_000
-
 PAUSE_S = 0.02
-"""Between bursts of different backends. The worker threads of OpenMP and of ONNX Runtime spin for some
-milliseconds after a call; without the pause they would take a core from the next backend."""
+"""Between turns. The worker threads of OpenMP and of ONNX Runtime spin for some milliseconds after a call;
+without the pause the next turn's first call takes up to twice as long (68 ms instead of 37)."""
 
-Clock = Callable[[], int]
+LONG_CALL_NS = 200e6
+"""From this length on a turn has no lead-in: what the turn before leaves behind is a few milliseconds."""
+
 Pause = Callable[[float], None]
-
-
-@dataclass(frozen=True, slots=True)
-class Backend:
-    """Something to measure: ``call`` runs the network once on inputs it already holds.
-
-    ``subject`` is what the user named (a path), ``name`` how the result is listed.
-    """
-
-    name: str
-    subject: str
-    call: Callable[[], object]
+AfterTurn = Callable[[], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +49,7 @@ class Samples:
 
     name: str
     rounds: tuple[np.ndarray, ...]
+    warm_up: WarmUp
 
     @property
     def calls(self) -> np.ndarray:
@@ -69,62 +58,43 @@ class Samples:
 
 
 def measure(
-    backends: Sequence[Backend],
+    workers: Sequence[Worker],
+    warm_ups: Sequence[WarmUp],
     plan: Plan,
     progress: Progress,
-    clock: Clock = time.perf_counter_ns,
     pause: Pause = time.sleep,
+    after_round: AfterTurn | None = None,
 ) -> tuple[Samples, ...]:
-    """Warm every backend up, then time bursts in rounds until each has had its duration and iterations.
+    """Time bursts in rounds until each backend has had its duration and iterations.
 
     Args:
-        backends: open backends; the order of a round.
+        workers: open and warm; the order of a round.
+        warm_ups: of each, which say how many calls fill a turn.
         plan: how long.
         progress: hears how far the rounds are.
-        clock: nanoseconds, monotonic; tests inject one they control.
-        pause: waits between bursts.
+        pause: waits between turns.
+        after_round: is called after every round, when nothing is being timed.
     """
-    bursts = [_burst(backend, plan, clock, pause) for backend in backends]
-    taken: list[list[np.ndarray]] = [[] for _ in backends]
-    spent, calls = [0] * len(backends), [0] * len(backends)
+    share = plan.duration_s * 1e9 / TARGET_ROUNDS
+    bursts = [int(min(max(1, round(share / w.typical_ns)), MAX_BURST)) for w in warm_ups]
+    leads = [w.typical_ns < LONG_CALL_NS for w in warm_ups]
+    taken: list[list[np.ndarray]] = [[] for _ in workers]
+    spent, calls = [0] * len(workers), [0] * len(workers)
     rounds = 0
-    while rounds < MIN_ROUNDS or not _enough(spent, calls, plan):
-        for index, backend in enumerate(backends):
+    while rounds < MIN_ROUNDS or min(spent) < plan.duration_s * 1e9 or min(calls) < plan.iterations:
+        for index, worker in enumerate(workers):
             pause(PAUSE_S)
-            durations = _timed(backend.call, bursts[index], clock)
+            durations = worker.burst(bursts[index], leads[index])
             taken[index].append(durations)
             spent[index] += int(durations.sum())
             calls[index] += len(durations)
         rounds += 1
+        if after_round is not None:
+            after_round()
         progress.update(f"round {rounds}", _fraction(rounds, spent, calls, plan))
-    return tuple(Samples(b.name, tuple(t)) for b, t in zip(backends, taken, strict=True))
-
-
-def _burst(backend: Backend, plan: Plan, clock: Clock, pause: Pause) -> int:
-    """Warm up; returns how many calls fill this backend's share of a round."""
-    pause(PAUSE_S)
-    seen: list[int] = []
-    start = clock()
-    while len(seen) < MIN_WARM_UP_CALLS or clock() - start < plan.warm_up_ms * 1_000_000:
-        before = clock()
-        backend.call()
-        seen.append(clock() - before)
-    typical = max(float(np.median(seen)), 1.0)
-    share = plan.duration_s * 1e9 / TARGET_ROUNDS
-    return int(min(max(1, round(share / typical)), MAX_BURST))
-
-
-def _timed(call: Callable[[], object], count: int, clock: Clock) -> np.ndarray:
-    durations = np.empty(count, dtype=np.int64)
-    for index in range(count):
-        start = clock()
-        call()
-        durations[index] = clock() - start
-    return durations
-
-
-def _enough(spent: Sequence[int], calls: Sequence[int], plan: Plan) -> bool:
-    return min(spent) >= plan.duration_s * 1e9 and min(calls) >= plan.iterations
+    return tuple(
+        Samples(worker.name, tuple(t), w) for worker, t, w in zip(workers, taken, warm_ups, strict=True)
+    )
 
 
 def _fraction(rounds: int, spent: Sequence[int], calls: Sequence[int], plan: Plan) -> float:

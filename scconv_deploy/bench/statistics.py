@@ -1,65 +1,78 @@
-"""Durations of every call -> :class:`Timing`: quantiles, and the ratio to the yardstick with its interval.
+"""Durations of every call -> quantiles, spread, and ratios to another backend with their interval.
 
-The ratio is the median over rounds of (this backend's median in the round / the yardstick's median in the
-same round). Its 95 % interval is a percentile bootstrap over rounds: calls inside a burst are not
-independent, rounds nearly are.
+A ratio is the median over rounds of (this backend's median in the round / the other's median in the same
+round). Its 95 % interval is a percentile bootstrap over rounds: calls inside a burst are not independent,
+rounds nearly are. Nothing is clipped: every timed call counts in every figure.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
-from scconv_deploy.artifacts import Timing
 from scconv_deploy.bench.rounds import Samples
+from scconv_deploy.measurements import Estimate
 
 RESAMPLES = 2000
 INTERVAL = (2.5, 97.5)
 """Percentiles of the bootstrap distribution: a 95 % interval."""
 
 
-def summarise(
-    samples: Sequence[Samples], yardstick: str, *, batch: int, threads: int, seed: int
-) -> tuple[Timing, ...]:
-    """One Timing per backend.
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """The figures of one backend, milliseconds per call; ``percentiles_ms`` by name ("99", "99.9")."""
+
+    rounds: int
+    calls: int
+    median_ms: float
+    median_interval_ms: tuple[float, float]
+    mean_ms: float
+    std_ms: float
+    min_ms: float
+    max_ms: float
+    percentiles_ms: dict[str, float]
+
+
+def summarise(samples: Samples, percentiles: Sequence[float], seed: int) -> Summary:
+    """All calls in one pool; the median's interval comes from resampling rounds.
 
     Args:
-        samples: all backends of one interleaved run.
-        yardstick: name of the backend the ratios refer to; it is one of ``samples``.
-        batch: samples per call; recorded.
-        threads: threads per backend; recorded.
+        samples: of one backend.
+        percentiles: between 0 and 100.
         seed: of the bootstrap.
     """
-    base = _round_medians(next(s for s in samples if s.name == yardstick))
-    return tuple(_timing(s, base, batch, threads, seed) for s in samples)
-
-
-def ratio_interval(ratios: np.ndarray, seed: int) -> tuple[float, float, float]:
-    """Median of the rounds' ratios, and the bootstrap interval of that median."""
-    generator = np.random.default_rng(seed)
-    drawn = generator.integers(0, len(ratios), size=(RESAMPLES, len(ratios)))
-    low, high = np.percentile(np.median(ratios[drawn], axis=1), INTERVAL)
-    return float(np.median(ratios)), float(low), float(high)
-
-
-def _timing(samples: Samples, base: np.ndarray, batch: int, threads: int, seed: int) -> Timing:
     ms = samples.calls / 1e6
-    ratio, low, high = ratio_interval(_round_medians(samples) / base, seed)
-    return Timing(
-        name=samples.name,
-        batch=batch,
-        threads=threads,
+    low, high = _bootstrap(_round_medians(samples) / 1e6, seed)
+    median = float(np.median(ms))
+    return Summary(
         rounds=len(samples.rounds),
-        median_ms=float(np.median(ms)),
+        calls=len(ms),
+        median_ms=median,
+        # The pooled median need not lie between resampled medians of rounds, where rounds differ much.
+        median_interval_ms=(min(low, median), max(high, median)),
         mean_ms=float(ms.mean()),
-        p90_ms=float(np.percentile(ms, 90)),
-        p99_ms=float(np.percentile(ms, 99)),
+        std_ms=float(ms.std(ddof=1)) if len(ms) > 1 else 0.0,
         min_ms=float(ms.min()),
-        ratio=ratio,
-        ratio_low=low,
-        ratio_high=high,
+        max_ms=float(ms.max()),
+        percentiles_ms={f"{p:g}": float(np.percentile(ms, p)) for p in sorted(percentiles)},
     )
+
+
+def ratio(samples: Samples, base: Samples, seed: int) -> Estimate:
+    """Time of ``samples`` over time of ``base``, round by round of the same interleaved run."""
+    ratios = _round_medians(samples) / _round_medians(base)
+    low, high = _bootstrap(ratios, seed)
+    return Estimate(float(np.median(ratios)), low, high)
+
+
+def _bootstrap(values: np.ndarray, seed: int) -> tuple[float, float]:
+    """Interval of the values' median."""
+    generator = np.random.default_rng(seed)
+    drawn = generator.integers(0, len(values), size=(RESAMPLES, len(values)))
+    low, high = np.percentile(np.median(values[drawn], axis=1), INTERVAL)
+    return float(low), float(high)
 
 
 def _round_medians(samples: Samples) -> np.ndarray:

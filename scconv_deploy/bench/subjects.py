@@ -1,37 +1,31 @@
-"""What the user named -> what is measured: a bundle gives one backend, a model gives two.
+"""What the user named -> candidates: backends that a worker can open, each with its inputs and its size.
 
-* A bundle is opened with the runtime it was built for; where that cannot run here, the reason is a note.
-* A model is measured as ``PyTorch eager`` (the user's own module) and as ``naive ONNX`` (the exporter's
-  defaults on it, in ONNX Runtime), which is what the user has without this package.
-
-A new kind of subject is one class with ``open``.
+* A bundle gives one candidate, with the runtime it was built for.
+* A plain ``.onnx`` file gives one, in ONNX Runtime as it is.
+* A model gives several; see :mod:`scconv_deploy.bench.models`.
 """
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Mapping
-from contextlib import ExitStack
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
-import torch
+import onnx
 from torch import nn
 
-from scconv_deploy.artifacts import TensorSpec
-from scconv_deploy.bench.naive import naive_export
-from scconv_deploy.bench.rounds import Backend
-from scconv_deploy.config import BenchConfig, ShapeRange, dims
-from scconv_deploy.errors import CapabilityError, InputError
-from scconv_deploy.inputs import example_tensors
-from scconv_deploy.runtime.backends import open_runner
+from scconv_deploy.artifacts import Recognition, TensorSpec
+from scconv_deploy.bench.openers import Opener, RunnerOpener
+from scconv_deploy.bench.twin import PlainTwin
+from scconv_deploy.config import ShapeRange, dims
+from scconv_deploy.errors import InputError, first_line
+from scconv_deploy.inputs import UNBOUNDED, example_tensors
 from scconv_deploy.runtime.engine import check_hashes, read_manifest
-from scconv_deploy.runtime.onnx import OnnxRunner
 
-EAGER = "PyTorch eager"
-NAIVE = "naive ONNX"
+BUNDLE = "bundle"
+ONNX_FILE = "onnx"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,82 +38,59 @@ class Setting:
 
 
 @dataclass(frozen=True, slots=True)
-class Opened:
-    """Backends that can be measured in one setting, and a sentence for each thing that cannot."""
+class Candidate:
+    """One backend, not yet open.
 
-    backends: tuple[Backend, ...]
-    notes: tuple[str, ...] = ()
+    ``kind`` and ``subject`` as in :class:`~scconv_deploy.measurements.Measurement`. ``opener`` works in any
+    process; it is None where only ``local``, which works in this one, exists. ``optional``: where it cannot
+    run here, that is a note and no error.
+    """
 
-
-class Subject(Protocol):
-    """Something the user named."""
-
-    @property
-    def text(self) -> str:
-        """As the user wrote it."""
-
-    def open(self, setting: Setting, stack: ExitStack) -> Opened:
-        """Open the backends; whatever must be closed again is entered into ``stack``."""
-
-
-@dataclass(frozen=True, slots=True)
-class BundleSubject:
-    """A bundle's folder. ``inputs`` are the manifest's, their optima replaced by the shapes asked for."""
-
-    text: str
     name: str
-    path: Path
-    manifest: Mapping[str, Any]
+    subject: str
+    kind: str
+    runtime: str
+    precision: str
     inputs: tuple[TensorSpec, ...]
-
-    def open(self, setting: Setting, stack: ExitStack) -> Opened:
-        """One backend, or none with the reason."""
-        refusal = _refusal(self.inputs, setting.batch)
-        if refusal:
-            return Opened((), (f"{self.name} is not measured at batch {setting.batch}: {refusal}",))
-        artifact = self.path / str(self.manifest["artifact"])
-        try:
-            runner = stack.enter_context(
-                open_runner(str(self.manifest["runtime"]), artifact, threads=setting.threads)
-            )
-        except CapabilityError as error:
-            return Opened((), (f"{self.name} is not measured: {error}",))
-        arrays = bench_inputs(self.inputs, setting)
-        return Opened((Backend(self.name, self.text, lambda: runner.run(arrays)),))
+    size_bytes: int | None
+    opener: Opener | None
+    local: Opener | None = None
+    optional: bool = True
 
 
 @dataclass(frozen=True, slots=True)
-class ModelSubject:
-    """The user's own module in eval mode, and its naive export (None where torch refused, and why)."""
+class ModelParts:
+    """What a model was taken apart into, for analyses beyond the clock.
 
-    text: str
-    suffix: str
+    ``onnx`` maps a kind (``naive``, ``plain``, ``ours``) to its file, which lives as long as the run.
+    """
+
     module: nn.Module
     inputs: tuple[TensorSpec, ...]
-    naive: bytes | None
-    naive_refusal: str | None = None
-
-    def open(self, setting: Setting, stack: ExitStack) -> Opened:
-        """Both backends; torch's thread count is the stage's affair."""
-        arrays = bench_inputs(self.inputs, setting)
-        tensors = [torch.from_numpy(arrays[s.name]) for s in self.inputs]
-
-        def eager() -> object:
-            with torch.no_grad():
-                return self.module(*tensors)
-
-        backends = [Backend(EAGER + self.suffix, self.text, eager)]
-        if self.naive is None:
-            return Opened(tuple(backends), (f"{NAIVE}{self.suffix} is not measured: {self.naive_refusal}",))
-        runner = stack.enter_context(OnnxRunner(self.naive, threads=setting.threads))
-        # The exporter drops inputs that the network does not read.
-        given = {name: arrays[name] for name in runner.input_names}
-        backends.append(Backend(NAIVE + self.suffix, self.text, lambda: runner.run(given)))
-        return Opened(tuple(backends))
+    recognition: Recognition
+    twin: PlainTwin | None
+    onnx: Mapping[str, Path]
 
 
-def bundle_subject(text: str, shapes: tuple[ShapeRange, ...]) -> BundleSubject:
-    """Read and check a bundle's folder.
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A subject's candidates, and a sentence for each way of running it that there is not."""
+
+    text: str
+    candidates: tuple[Candidate, ...]
+    notes: tuple[str, ...] = ()
+    model: ModelParts | None = None
+
+
+def bundle_subject(
+    text: str,
+    shapes: Sequence[ShapeRange],
+    provider: str | None = None,
+    *,
+    name: str | None = None,
+    kind: str = BUNDLE,
+) -> Prepared:
+    """Read and check a bundle's folder; the shapes asked for replace its optima.
 
     Raises:
         InputError: not a bundle, or its files were altered.
@@ -127,29 +98,51 @@ def bundle_subject(text: str, shapes: tuple[ShapeRange, ...]) -> BundleSubject:
     path = Path(text)
     manifest = read_manifest(path)
     check_hashes(path, manifest)
+    runtime = str(manifest["runtime"])
     inputs = tuple(_spec(entry, shapes) for entry in manifest["inputs"])
-    return BundleSubject(text, path.resolve().name, path, manifest, inputs)
+    stored = manifest["files"]
+    artifact = str(manifest["artifact"])
+    extra = [n for n in stored if n not in (artifact, "samples.npz", "report.html")]
+    precision = manifest.get("precision")
+    candidate = Candidate(
+        name=name or path.resolve().name,
+        subject=text,
+        kind=kind,
+        runtime=runtime,
+        precision=str(precision.get("built")) if isinstance(precision, Mapping) else "unknown",
+        inputs=inputs,
+        size_bytes=sum((path / n).stat().st_size for n in (artifact, *extra)),
+        opener=RunnerOpener(runtime, path / artifact, provider if runtime == "onnxruntime" else None),
+        optional=provider is None,
+    )
+    return Prepared(text, (candidate,))
 
 
-def model_subject(
-    text: str, suffix: str, module: nn.Module, inputs: tuple[TensorSpec, ...], config: BenchConfig
-) -> ModelSubject:
-    """A private copy of the module in eval mode, and its naive export.
+def onnx_subject(text: str, shapes: Sequence[ShapeRange], provider: str | None = None) -> Prepared:
+    """A plain ONNX file, as it is.
 
-    Args:
-        text: what the user named.
-        suffix: what tells this model's backends from another's, or an empty string.
-        module: the user's module; measuring must not change what the caller holds.
-        inputs: its inputs with their optimum shapes.
-        config: the batches to export for, and the seed.
+    Raises:
+        InputError: it cannot be read, or leaves axes free that neither the batch nor a shape settles.
     """
-    twin = copy.deepcopy(module).eval()
+    path = Path(text)
     try:
-        return ModelSubject(
-            text, suffix, twin, inputs, naive_export(twin, inputs, config.batches, config.seed)
-        )
-    except InputError as error:
-        return ModelSubject(text, suffix, twin, inputs, None, str(error))
+        model = onnx.load(path, load_external_data=False)
+    except Exception as error:
+        raise InputError(f"{path} is no readable ONNX model: {first_line(error)}") from error
+    constants = {t.name for t in model.graph.initializer}
+    graph_inputs = [v for v in model.graph.input if v.name not in constants]
+    candidate = Candidate(
+        name=path.name,
+        subject=text,
+        kind=ONNX_FILE,
+        runtime="onnxruntime",
+        precision=_precision(model),
+        inputs=tuple(_onnx_input(v, shapes, path) for v in graph_inputs),
+        size_bytes=path.stat().st_size + _external_bytes(model, path.parent),
+        opener=RunnerOpener("onnxruntime", path, provider),
+        optional=provider is None,
+    )
+    return Prepared(text, (candidate,))
 
 
 def bench_inputs(specs: tuple[TensorSpec, ...], setting: Setting) -> dict[str, np.ndarray]:
@@ -162,23 +155,11 @@ def bench_inputs(specs: tuple[TensorSpec, ...], setting: Setting) -> dict[str, n
     return {s.name: t.numpy() for s, t in zip(specs, tensors, strict=True)}
 
 
-def _spec(entry: Mapping[str, Any], shapes: tuple[ShapeRange, ...]) -> TensorSpec:
-    name = str(entry["name"])
-    wanted = next((r.optimum for r in shapes if r.name in (None, name)), tuple(entry["optimum"]))
-    return TensorSpec(
-        name=name,
-        dtype=str(entry["dtype"]),
-        shape=tuple(entry["shape"]),
-        minimum=tuple(entry["minimum"]),
-        optimum=wanted,
-        maximum=tuple(entry["maximum"]),
-        multiple_of={int(axis): int(m) for axis, m in entry.get("multiple_of", {}).items()},
-    )
-
-
-def _refusal(specs: tuple[TensorSpec, ...], batch: int) -> str | None:
-    """Why the bundle does not take this batch at these shapes, or None."""
+def refusal(specs: tuple[TensorSpec, ...], batch: int) -> str | None:
+    """Why the artifact does not take this batch at these shapes, or None."""
     for spec in specs:
+        if spec.dtype == "bfloat16":
+            return f"input '{spec.name}' is bfloat16, which NumPy arrays do not hold"
         shape = (batch, *spec.optimum[1:])
         if len(shape) != len(spec.minimum):
             return f"input '{spec.name}' has {len(spec.minimum)} axes, {dims(shape)} has {len(shape)}"
@@ -190,3 +171,77 @@ def _refusal(specs: tuple[TensorSpec, ...], batch: int) -> str | None:
             if size % spec.multiple_of.get(axis, 1):
                 return f"axis {axis} of input '{spec.name}' must be a multiple of {spec.multiple_of[axis]}"
     return None
+
+
+def _spec(entry: Mapping[str, Any], shapes: Sequence[ShapeRange]) -> TensorSpec:
+    name = str(entry["name"])
+    return TensorSpec(
+        name=name,
+        dtype=str(entry["dtype"]),
+        shape=tuple(entry["shape"]),
+        minimum=tuple(entry["minimum"]),
+        optimum=_wanted(name, shapes) or tuple(entry["optimum"]),
+        maximum=tuple(entry["maximum"]),
+        multiple_of={int(axis): int(m) for axis, m in entry.get("multiple_of", {}).items()},
+    )
+
+
+def _wanted(name: str, shapes: Sequence[ShapeRange]) -> tuple[int, ...] | None:
+    return next((r.optimum for r in shapes if r.name in (None, name)), None)
+
+
+def _onnx_input(value: onnx.ValueInfoProto, shapes: Sequence[ShapeRange], path: Path) -> TensorSpec:
+    tensor = value.type.tensor_type
+    axes = tuple(
+        int(d.dim_value) if d.HasField("dim_value") else (d.dim_param or f"axis{i}")
+        for i, d in enumerate(tensor.shape.dim)
+    )
+    try:
+        dtype = str(onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type))
+    except (KeyError, TypeError) as error:
+        raise InputError(f"input '{value.name}' of {path} has a type NumPy does not hold") from error
+    wanted = _wanted(value.name, shapes)
+    # The batch comes from --batch, so a free first axis needs no shape.
+    missing = [str(a) for i, a in enumerate(axes) if i > 0 and isinstance(a, str)]
+    if wanted is None and missing:
+        raise InputError(
+            f"input '{value.name}' of {path} leaves {', '.join(missing)} free; give its shape, for example "
+            f"--input-shape {value.name}:1x3x224x224"
+        )
+    low = tuple(1 if isinstance(a, str) else a for a in axes)
+    high = tuple(UNBOUNDED if isinstance(a, str) else a for a in axes)
+    return TensorSpec(value.name, dtype, axes, low, wanted or low, high)
+
+
+def _precision(model: onnx.ModelProto) -> str:
+    """The type most floating weights have; quantised where there are Q/DQ nodes."""
+    if any(n.op_type == "QuantizeLinear" for n in model.graph.node):
+        return "int8"
+    names = {
+        onnx.TensorProto.FLOAT: "fp32",
+        onnx.TensorProto.FLOAT16: "fp16",
+        onnx.TensorProto.BFLOAT16: "bf16",
+    }
+    sizes: dict[str, int] = {}
+    for t in model.graph.initializer:
+        if t.data_type in names:
+            kind = names[t.data_type]
+            sizes[kind] = sizes.get(kind, 0) + int(np.prod(t.dims, dtype=np.int64))
+    return max(sizes, key=lambda k: sizes[k]) if sizes else "unknown"
+
+
+def _external_bytes(model: onnx.ModelProto, folder: Path) -> int:
+    files = {
+        entry.value
+        for t in model.graph.initializer
+        if t.data_location == onnx.TensorProto.EXTERNAL
+        for entry in t.external_data
+        if entry.key == "location"
+    }
+    return sum((folder / name).stat().st_size for name in files if (folder / name).is_file())
+
+
+def renamed(prepared: Prepared, name: str, subject: str, runtime: str | None = None) -> Candidate:
+    """The only candidate of a bundle or file under another name."""
+    (candidate,) = prepared.candidates
+    return replace(candidate, name=name, subject=subject, runtime=runtime or candidate.runtime)

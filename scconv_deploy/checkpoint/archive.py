@@ -5,6 +5,7 @@ Zip archives (torch.save since 1.6) and the legacy row of five pickles. Needs no
 
 from __future__ import annotations
 
+import io
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -37,25 +38,29 @@ class Outline:
         return tuple(n for n in self.names if not ORDINARY.fullmatch(n))
 
 
-def outline(path: Path, kind: Kind | None = None) -> Outline:
+def outline(path: Path, kind: Kind | None = None, data: bytes | None = None) -> Outline:
     """Read the structure of a checkpoint without executing it.
+
+    ``data``: the bytes of a checkpoint that lies inside the archive ``path``, as a ``.pt2`` carries one.
 
     Raises:
         InputError: not a PyTorch checkpoint, damaged, or larger inside than outside.
     """
-    kind = kind or kind_of(path)
     try:
+        if data is not None:
+            return _zipped(path, io.BytesIO(data))
+        kind = kind or kind_of(path)
         if kind is Kind.TORCH_LEGACY:
             return _legacy(path)
-        return _zipped(path)
+        return _zipped(path, path)
     except InputError:
         raise
     except (OSError, zipfile.BadZipFile, RuntimeError, EOFError, NotImplementedError, ValueError) as error:
         raise InputError(f"{path} cannot be read: {error}; it is damaged or was cut short") from error
 
 
-def _zipped(path: Path) -> Outline:
-    with zipfile.ZipFile(path) as archive:
+def _zipped(path: Path, source: Path | io.BytesIO) -> Outline:
+    with zipfile.ZipFile(source) as archive:
         infos = archive.infolist()
         pickles = [i for i in infos if i.filename.partition("/")[2] == "data.pkl"]
         if len(pickles) != 1:

@@ -76,7 +76,8 @@ def _zip_kind(path: Path) -> Kind:
     # TorchScript first: it also holds a data.pkl.
     if "constants.pkl" in tails and any(tail.startswith("code/") for tail in tails):
         return Kind.TORCHSCRIPT
-    if "archive_format" in tails or "models/model.json" in tails:
+    old = "serialized_exported_program.json" in names  # torch.export before 2.8
+    if "archive_format" in tails or "models/model.json" in tails or old:
         return Kind.EXPORTED_PROGRAM
     return Kind.TORCH_ZIP if "data.pkl" in tails else Kind.UNKNOWN
 
@@ -87,6 +88,11 @@ def _refuse_forged_zip(path: Path, entries: list[zipfile.ZipInfo]) -> None:
     torch stores entries without compression, so their sizes add up to no more than the file's. A .pt2 or a
     re-packed archive may be compressed; weights never shrink to a twentieth.
     """
+    if min((entry.header_offset for entry in entries), default=0):
+        # A .pt2 carries an archive of sample inputs: without its own directory, that one's would be found.
+        raise InputError(
+            f"{path} does not begin with its own first entry; it was cut short, or two archives were joined"
+        )
     seen: set[str] = set()
     for entry in entries:
         parts = entry.filename.replace("\\", "/").split("/")

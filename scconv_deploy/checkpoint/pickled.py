@@ -12,11 +12,9 @@ from __future__ import annotations
 import _compat_pickle
 import pickletools
 from collections.abc import Callable, Mapping, Sequence
-from math import prod
 from typing import Any
 
 from scconv_deploy.checkpoint.facts import (
-    DTYPES,
     SIZES,
     GlobalName,
     Inert,
@@ -26,6 +24,7 @@ from scconv_deploy.checkpoint.facts import (
     is_plain_key,
 )
 from scconv_deploy.checkpoint.trust import refuse_odd_call, refuse_odd_construction
+from scconv_deploy.checkpoint.views import VIEWS, view_fact
 from scconv_deploy.errors import InputError
 
 MAX_WORK = 4_000_000
@@ -33,13 +32,25 @@ MAX_WORK = 4_000_000
 
 MAX_TUPLE_DEPTH = 100
 
-MAX_VIEW = 1 << 24
-"""Elements up to which a tensor may repeat its storage (an expanded buffer is legal, a terabyte is not)."""
-
-VIEWS = ("_rebuild_tensor", "_rebuild_tensor_v2", "_rebuild_tensor_v3", "_rebuild_qtensor")
+SCRIPT_CALLS = frozenset(
+    f"torch.jit._pickle.{name}"
+    for name in (
+        "build_intlist",
+        "build_boollist",
+        "build_doublelist",
+        "build_tensorlist",
+        "restore_type_tag",
+    )
+)
+"""Calls by which TorchScript's pickles tell the type of a list; they build nothing else."""
 
 StorageSize = Callable[[str], int | None]
 """Key of a storage -> bytes stored under it, None where there is none."""
+
+NEWER = (
+    "pickle protocol newer than torch.save's default, which torch's own restricted loader does not read; save it "
+    "again without pickle_protocol"
+)
 
 _MARK = object()
 
@@ -49,10 +60,12 @@ class PickleReader:
 
     ``names``: every global it mentions, by Python 3's module names. ``stored``: bytes of each storage by key.
     ``containers``: where a legacy file wraps a class (positions of the mark and of the persistent id).
+    ``script``: whether it is one of TorchScript's, whose lists are made by calls of ``torch.jit._pickle``.
     """
 
-    def __init__(self, storage_size: StorageSize) -> None:
+    def __init__(self, storage_size: StorageSize, *, script: bool = False) -> None:
         self.names: dict[str, None] = {}
+        self._script = script
         self._storage_size = storage_size
         self._stack: list[Any] = []
         self._memo: dict[int, Any] = {}
@@ -142,9 +155,9 @@ class PickleReader:
         elif name == "STACK_GLOBAL":
             module, attribute = self._pop(2)
             self._global(f"{module} {attribute}")
-            raise InputError(
-                f"names {self._stack[-1].name} in a pickle protocol newer than torch.save's default"
-            )
+            raise InputError(f"names {self._stack[-1].name} in a {NEWER}")
+        elif name in ("FRAME", "MEMOIZE", "SHORT_BINUNICODE"):
+            raise InputError(f"is written in a {NEWER}")
         elif name != "PROTO":
             raise InputError(
                 f"uses the pickle instruction {name}, which torch.save does not write by default"
@@ -174,7 +187,7 @@ class PickleReader:
             return self._call(arguments[0], arguments[2], construct=False)
         module, _, function = name.rpartition(".")
         if module == "torch._utils" and function in VIEWS:
-            return self._view(arguments)
+            return view_fact(arguments)
         if name in ("collections.OrderedDict", "collections.Counter"):
             made: dict[Any, Any] = {}
             for key, value in arguments[0] if arguments and isinstance(arguments[0], list) else ():
@@ -182,29 +195,10 @@ class PickleReader:
             return made
         if name == "torch.Size" and len(arguments) == 1 and isinstance(arguments[0], tuple):
             return arguments[0]
+        if self._script and name in SCRIPT_CALLS and arguments:
+            return arguments[0]
         refuse_odd_call(name, arguments)
         return inert_of(name, arguments)
-
-    def _view(self, arguments: tuple[Any, ...]) -> TensorFact:
-        storage, offset, shape, stride = arguments[:4]
-        numbers = (
-            (offset, *shape, *stride) if isinstance(shape, tuple) and isinstance(stride, tuple) else (-1,)
-        )
-        whole = all(type(n) is int and 0 <= n < 1 << 62 for n in numbers) and len(shape) == len(stride)
-        if not isinstance(storage, StorageFact) or not whole:
-            raise InputError("describes a tensor with a negative or senseless size")
-        last = offset + sum((n - 1) * step for n, step in zip(shape, stride, strict=True))
-        if prod(shape) and last >= storage.numel:
-            raise InputError(
-                f"describes a tensor that reaches element {last} of a storage of {storage.numel} (forged)"
-            )
-        if prod(shape) > max(storage.numel, MAX_VIEW):
-            raise InputError(
-                f"declares a tensor of {prod(shape)} elements over a storage of {storage.numel} (forged)"
-            )
-        # Types without a storage class of their own are named beside it.
-        told = [a.name.rpartition(".")[2] for a in arguments[6:7] if isinstance(a, GlobalName)]
-        return TensorFact(shape, (told or [DTYPES.get(storage.kind, storage.kind.lower())])[0])
 
     def _storage(self, identity: Any, position: int) -> StorageFact | GlobalName:
         # Files before torch 1.6 wrap every module's class, to carry its source code along.

@@ -16,22 +16,24 @@ from rich.console import Console
 
 from scconv_deploy.artifacts import Json
 from scconv_deploy.cli import options as o
+from scconv_deploy.cli.bench import BENCH_EXAMPLES, bench_command
 from scconv_deploy.cli.doctor import findings
 from scconv_deploy.cli.outcome import Job, Manners, Outcome
 from scconv_deploy.cli.requests import (
+    budgets,
     choose_precision,
     compute_capabilities,
     default_out,
     existing,
     known_target,
     parse_form,
-    positive_integers,
+    parse_gate,
 )
-from scconv_deploy.config import DEFAULT_OPSET, BenchConfig, ExportConfig, shape_ranges
+from scconv_deploy.config import ExportConfig, default_opset, parse_precision, shape_ranges
 from scconv_deploy.contracts import RunListener
 from scconv_deploy.errors import EXIT_OK, EXIT_VERIFICATION_FAILED
 from scconv_deploy.report.doctor import show_findings
-from scconv_deploy.report.summary import show_export, show_inspection, show_parity, show_timings
+from scconv_deploy.report.summary import show_export, show_inspection, show_parity
 from scconv_deploy.report.to_json import to_json
 from scconv_deploy.verdicts import Verdict
 
@@ -48,6 +50,7 @@ EXPORT_EXAMPLES = """\b
 Examples:
   scconv-export model.pt --target onnx
   scconv-export model.pt --target trt --fp16 -o engines/model --force
+  scconv-export model.pt --target onnx --bf16 --io-dtype bf16 --max-flip-rate 5e-4
   scconv-export weights.pt --factory nets:resnet50 --input-shape 1x3x224x224 --target onnx
   scconv-export model.pt --target onnx --minShapes 1x3x160x160 --optShapes 1x3x224x224 --maxShapes 8x3x320x320
   scconv-export pickled.pt --trust nets.MyNet --target onnx --json
@@ -56,11 +59,7 @@ VERIFY_EXAMPLES = """\b
 Examples:
   scconv-verify model-onnx-fp32
   scconv-verify model-onnx-fp32 model.pt --samples images.npz
-"""
-BENCH_EXAMPLES = """\b
-Examples:
-  scconv-bench model-onnx-fp32
-  scconv-bench model.pt model-onnx-fp32 --batch 1,8 --threads 1,2 --duration 5
+  scconv-verify model-onnx-fp16 model.pt --atol 0.02 --check-error-stat mean --bisect
 """
 INSPECT_EXAMPLES = """\b
 Examples:
@@ -90,6 +89,8 @@ def export_command(
     bf16: o.Bf16 = False,
     int8: o.Int8 = False,
     fp8: o.Fp8 = False,
+    gate: o.GateName = "exact",
+    io_dtype: o.IoDtype = "fp32",
     opset: o.Opset = None,
     form: o.FormName = "standard",
     factory: o.Factory = None,
@@ -100,6 +101,11 @@ def export_command(
     workspace: o.Workspace = None,
     no_simplify: o.NoSimplify = False,
     no_verify: o.NoVerify = False,
+    max_flip_rate: o.MaxFlipRate = None,
+    atol: o.Atol = None,
+    rtol: o.Rtol = None,
+    check_error_stat: o.CheckErrorStat = None,
+    bisect: o.Bisect = False,
     seed: o.Seed = 0,
     force: o.Force = False,
     as_json: o.AsJson = False,
@@ -114,8 +120,12 @@ def export_command(
         target=name,
         out=Path(out) if out else default_out(source, name, chosen),
         precision=chosen,
-        opset=DEFAULT_OPSET if opset is None else opset,
+        opset=default_opset(chosen) if opset is None else opset,
         form=parse_form(form),
+        gate=parse_gate(gate),
+        io_dtype=parse_precision(io_dtype),
+        budgets=budgets(max_flip_rate, atol, rtol, check_error_stat),
+        bisect=bisect,
         shapes=shape_ranges(input_shape or (), min_shapes or (), opt_shapes or (), max_shapes or ()),
         factory=factory,
         variant=variant,
@@ -139,7 +149,13 @@ def verify_command(
         typer.Argument(metavar="[MODEL]", help="The model itself. Default: the bundle's references."),
     ] = None,
     samples: o.Samples = None,
+    max_flip_rate: o.MaxFlipRate = None,
+    atol: o.Atol = None,
+    rtol: o.Rtol = None,
+    check_error_stat: o.CheckErrorStat = None,
+    bisect: o.Bisect = False,
     factory: o.Factory = None,
+    variant: o.Variant = None,
     trust: o.Trust = None,
     as_json: o.AsJson = False,
     quiet: o.Quiet = False,
@@ -149,13 +165,22 @@ def verify_command(
     folder = existing(bundle, "the bundle")
     source = existing(model, "the model") if model else None
     inputs = existing(samples, "the sample file") if samples else None
+    limits = budgets(max_flip_rate, atol, rtol, check_error_stat)
 
     def work(listener: RunListener) -> Outcome:
         listener.update("starting")
         from scconv_deploy.pipeline import run_verify
 
         report = run_verify(
-            folder, model=source, samples=inputs, factory=factory, trust=tuple(trust or ()), listener=listener
+            folder,
+            model=source,
+            samples=inputs,
+            factory=factory,
+            variant=variant,
+            trust=tuple(trust or ()),
+            budgets=limits,
+            bisect=bisect,
+            listener=listener,
         )
         code = EXIT_VERIFICATION_FAILED if report.verdict is Verdict.FAIL else EXIT_OK
         return Outcome(_object(to_json(report)), lambda out: show_parity(out, report), code)
@@ -163,49 +188,7 @@ def verify_command(
     return Job(work, Manners(as_json, quiet, debug), True)
 
 
-@app.command("bench", epilog=BENCH_EXAMPLES)
-def bench_command(
-    subjects: Annotated[
-        list[str], typer.Argument(metavar="BUNDLE_OR_MODEL...", help="What to time, against each other.")
-    ],
-    batch: o.Batches = "1",
-    threads: o.Threads = "1",
-    warm_up: o.WarmUp = 200,
-    duration: o.Duration = 3.0,
-    iterations: o.Iterations = 20,
-    input_shape: o.InputShape = None,
-    factory: o.Factory = None,
-    trust: o.Trust = None,
-    yardstick: o.Yardstick = None,
-    seed: o.Seed = 0,
-    as_json: o.AsJson = False,
-    quiet: o.Quiet = False,
-    debug: o.Debug = False,
-) -> Job:
-    """Measure latency side by side, with percentiles and ratios."""
-    for subject in subjects:
-        existing(subject, "the subject")
-    config = BenchConfig(
-        batches=positive_integers("--batch", batch),
-        threads=positive_integers("--threads", threads),
-        warm_up_ms=warm_up,
-        duration_s=duration,
-        iterations=iterations,
-        shapes=shape_ranges(input_shape or ()),
-        factory=factory,
-        trust=tuple(trust or ()),
-        yardstick=yardstick,
-        seed=seed,
-    )
-
-    def work(listener: RunListener) -> Outcome:
-        listener.update("starting")
-        from scconv_deploy.pipeline import run_benchmark
-
-        timings = run_benchmark(tuple(subjects), config, listener)
-        return Outcome({"timings": to_json(timings)}, lambda out: show_timings(out, timings))
-
-    return Job(work, Manners(as_json, quiet, debug))
+app.command("bench", epilog=BENCH_EXAMPLES)(bench_command)
 
 
 @app.command("inspect", epilog=INSPECT_EXAMPLES)

@@ -18,6 +18,7 @@ from pathlib import Path
 import psutil
 
 from scconv_deploy import registry
+from scconv_deploy.kernels import loader
 from scconv_deploy.report.doctor import Finding
 
 DISTRIBUTION = "scconv-deploy"
@@ -109,10 +110,21 @@ def _libraries() -> Iterator[Finding]:
         )
         if name == "onnxruntime" and version is not None:
             yield Finding("libraries", "  providers", None, _providers())
+    yield _kernels()
     for name, purpose in OPTIONAL:
         version = installed(name)
         line = None if version else install_line(name)
         yield Finding("optional", name, version is not None, version or f"not installed ({purpose})", line)
+
+
+def _kernels() -> Finding:
+    """The fused kernels that ``--form plugin`` runs on in ONNX Runtime."""
+    built = loader.instruction_set()
+    if built is None:
+        there = "cannot be loaded here" if loader.library() else "not built"
+        detail = f"{there}; --form plugin runs on standard operators"
+        return Finding("libraries", "fused kernels", False, detail, loader.REBUILD)
+    return Finding("libraries", "fused kernels", True, f"for ONNX Runtime; the {built} build runs here")
 
 
 def _unless(version: str | None, requirement: str) -> str | None:

@@ -72,6 +72,55 @@ Bf16 = Annotated[bool, typer.Option("--bf16", help="Same as --precision bf16.")]
 Int8 = Annotated[bool, typer.Option("--int8", help="Same as --precision int8; wants --calib.")]
 Fp8 = Annotated[bool, typer.Option("--fp8", help="Same as --precision fp8; wants --calib.")]
 Opset = Annotated[int | None, typer.Option("--opset", help="ONNX opset of the graph.")]
+GateName = Annotated[
+    str,
+    typer.Option(
+        "--gate",
+        metavar="{exact|sigmoid}",
+        help="How SRU's gate is written. sigmoid: the paper's literal formula, which flips gates; to compare with.",
+    ),
+]
+IoDtype = Annotated[
+    str,
+    typer.Option(
+        "--io-dtype", metavar="{fp32|fp16|bf16}", help="Type of floating inputs and outputs. Default: fp32."
+    ),
+]
+MaxFlipRate = Annotated[
+    float | None,
+    typer.Option(
+        "--max-flip-rate",
+        metavar="SHARE",
+        help="Largest share of a block's gates that may decide otherwise than float64 truth, 0 to 1.",
+    ),
+]
+Atol = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--atol",
+        metavar="[OUTPUT:]1e-3",
+        help="Absolute part of the end-to-end limit. Repeatable, per output.",
+    ),
+]
+Rtol = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--rtol",
+        metavar="[OUTPUT:]1e-3",
+        help="Part of the end-to-end limit that multiplies the output's largest magnitude. Repeatable.",
+    ),
+]
+CheckErrorStat = Annotated[
+    str | None,
+    typer.Option(
+        "--check-error-stat",
+        metavar="{elemwise|max|mean|median|quantile}",
+        help="Which statistic of an output's error the limit applies to.",
+    ),
+]
+Bisect = Annotated[
+    bool, typer.Option("--bisect", help="On failure, look inside the first wrong block for the operator.")
+]
 FormName = Annotated[
     str,
     typer.Option(

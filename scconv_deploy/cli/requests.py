@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from scconv_deploy import registry
-from scconv_deploy.config import Form, Precision, parse_precision
+from scconv_deploy.config import Budgets, ErrorStat, Form, GateForm, Precision, parse_precision
 from scconv_deploy.errors import InputError, nearest
 
 
@@ -39,10 +39,56 @@ def known_target(name: str) -> str:
 
 def parse_form(text: str) -> Form:
     """Name -> Form, with the nearest valid name on a miss."""
-    known = [form.value for form in Form]
-    if text.lower() not in known:
-        raise InputError(f"form '{text}' is unknown; choose one of {', '.join(known)}{nearest(text, known)}")
-    return Form(text.lower())
+    return Form(_one_of("form", text, [form.value for form in Form]))
+
+
+def parse_gate(text: str) -> GateForm:
+    """Name -> GateForm, with the nearest valid name on a miss."""
+    return GateForm(_one_of("gate", text, [form.value for form in GateForm]))
+
+
+def budgets(
+    max_flip_rate: float | None,
+    atol: Sequence[str] | None,
+    rtol: Sequence[str] | None,
+    check_error_stat: str | None,
+) -> Budgets:
+    """The limits a user gave, as Polygraphy spells them: ``1e-3`` for every output, ``name:1e-3`` for one.
+
+    Raises:
+        InputError: a value is no number, an output has two limits, or the statistic is unknown.
+    """
+    stat = None
+    if check_error_stat is not None:
+        known = [stat.value for stat in ErrorStat]
+        stat = ErrorStat(_one_of("error statistic", check_error_stat, known))
+    return Budgets(max_flip_rate, _limits("--atol", atol or ()), _limits("--rtol", rtol or ()), stat)
+
+
+def _limits(option: str, texts: Sequence[str]) -> dict[str, float]:
+    found: dict[str, float] = {}
+    for text in texts:
+        # An output's name may hold colons itself; the number stands behind the last one.
+        name, _, number = text.rpartition(":")
+        try:
+            value = float(number)
+        except ValueError:
+            raise InputError(
+                f"{option} '{text}' is not a limit; write it like {option} 1e-3 or {option} output:1e-3"
+            ) from None
+        if name in found:
+            raise InputError(f"{option} is given twice for {f'output {name!r}' if name else 'every output'}")
+        found[name] = value
+    return found
+
+
+def _one_of(what: str, text: str, known: Sequence[str]) -> str:
+    name = text.lower()
+    if name not in known:
+        raise InputError(
+            f"{what} '{text}' is unknown; choose one of {', '.join(known)}{nearest(text, known)}"
+        )
+    return name
 
 
 def compute_capabilities(text: str | None) -> tuple[str, ...]:

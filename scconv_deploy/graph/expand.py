@@ -8,6 +8,7 @@ import onnx
 
 from scconv_deploy.graph.names import module_path
 from scconv_deploy.scconv.emit import emit_block
+from scconv_deploy.scconv.fused_ops import declare_domain
 from scconv_deploy.scconv.operator import DOMAIN, OPERATOR, PLAN, BlockPlan
 from scconv_deploy.scconv.writer import Size
 
@@ -34,6 +35,7 @@ def expand_blocks(model: onnx.ModelProto) -> int:
         kept = [o for o in model.opset_import if o.domain != DOMAIN]
         del model.opset_import[:]
         model.opset_import.extend(kept)
+        declare_domain(model)
         _drop_unused_values(graph)
     return count
 

@@ -27,7 +27,7 @@ class Piece:
 def block_piece(model: onnx.ModelProto, path: str) -> Piece | None:
     """The sub-model of one block, or None where its border is not one tensor in, one tensor out."""
     nodes = [node for node in model.graph.node if belongs_to(node.name, path)]
-    piece = _cut(model, nodes, path, ())
+    piece = cut(model, nodes, path, ())
     if piece is None or len(piece.inputs) != 1 or len(piece.outputs) != 1:
         return None
     return piece
@@ -35,7 +35,7 @@ def block_piece(model: onnx.ModelProto, path: str) -> Piece | None:
 
 def rest_piece(model: onnx.ModelProto, blocks: Sequence[Piece]) -> Piece | None:
     """Everything outside ``blocks``: reads their outputs as inputs and yields their inputs as outputs."""
-    return _cut(model, rest_nodes(model, blocks), "", [name for b in blocks for name in b.inputs])
+    return cut(model, rest_nodes(model, blocks), "", [name for b in blocks for name in b.inputs])
 
 
 def rest_nodes(model: onnx.ModelProto, blocks: Sequence[Piece]) -> list[onnx.NodeProto]:
@@ -44,9 +44,11 @@ def rest_nodes(model: onnx.ModelProto, blocks: Sequence[Piece]) -> list[onnx.Nod
     return [n for n in model.graph.node if not any(belongs_to(n.name, p) for p in paths)]
 
 
-def _cut(
+def cut(
     model: onnx.ModelProto, nodes: Sequence[onnx.NodeProto], name: str, also_out: Iterable[str]
 ) -> Piece | None:
+    """A sub-model of ``nodes`` (in the graph's order); its outputs are what other nodes, the graph or
+    ``also_out`` ask of them. None where there are no nodes, or a value at the border has no known type."""
     if not nodes:
         return None
     graph = model.graph
@@ -56,8 +58,8 @@ def _cut(
     wanted_outside = {v.name for v in graph.output} | set(also_out)
     for node in graph.node:
         if id(node) not in own:
-            wanted_outside.update(_reads(node))
-    read = list(dict.fromkeys(v for node in nodes for v in _reads(node)))
+            wanted_outside.update(reads(node))
+    read = list(dict.fromkeys(v for node in nodes for v in reads(node)))
     inputs = [v for v in read if v not in made and v not in constants]
     outputs = list(dict.fromkeys(v for node in nodes for v in node.output if v in wanted_outside))
     types = {v.name: v for v in [*graph.value_info, *graph.input, *graph.output]}
@@ -76,10 +78,10 @@ def _cut(
     return Piece(name, cut, tuple(inputs), tuple(outputs))
 
 
-def _reads(node: onnx.NodeProto) -> list[str]:
+def reads(node: onnx.NodeProto) -> list[str]:
     """Values a node reads, those of its subgraphs included."""
     names = [v for v in node.input if v]
     for attribute in node.attribute:
         for graph in [attribute.g] if attribute.HasField("g") else attribute.graphs:
-            names += [v for inner in graph.node for v in _reads(inner)]
+            names += [v for inner in graph.node for v in reads(inner)]
     return names

@@ -36,6 +36,7 @@ from scconv_deploy.recognition.structure import (
     Anatomy,
     attribute_numbers,
     dissect,
+    fixed_shape,
     input_channels,
 )
 from scconv_deploy.recognition.variants import describe
@@ -82,12 +83,13 @@ class Benches:
     ) -> Bench:
         """The bench of this pattern, made on first use."""
         calls = tuple((c.weight, c.bias, c.spec) for c in anatomy.convs)
-        key = (tuple(shapes.items()), anatomy.gamma, anatomy.beta, calls, first.sizes, first.channels, hints)
+        vectors = tuple(anatomy.vectors.items())
+        key = (tuple(shapes.items()), vectors, calls, first.sizes, first.channels, first.batch, hints)
         if key not in self.by_pattern:
             sums = tuple(dict.fromkeys([*hints.small, 1e-5, 1e-8]))
-            draft = Draft(shapes, anatomy.gamma, anatomy.beta, self.seed, sums)
-            general = general_probes(draft, first.channels, first.sizes)
-            shape = (2, first.channels, *first.sizes[0])
+            draft = Draft(shapes, anatomy.gamma, anatomy.beta, self.seed, sums, anatomy.weight, anatomy.mask)
+            general = general_probes(draft, first.channels, first.sizes, first.batch)
+            shape = (first.batch or 2, first.channels, *first.sizes[0])
             self.by_pattern[key] = Bench(draft, tuple(general), shape)
         return self.by_pattern[key]
 
@@ -99,6 +101,8 @@ class FirstRun:
     seen: Observation
     channels: int
     sizes: tuple[tuple[int, int], ...]
+    batch: int | None = None
+    """The only batch it accepts, where that is known."""
 
 
 def attempt(module: nn.Module, benches: Benches) -> Accepted | Refused:
@@ -112,7 +116,7 @@ def attempt(module: nn.Module, benches: Benches) -> Accepted | Refused:
     if isinstance(first, Refused):
         return first
     changed = rewritten(before, state(twin)) or counting(
-        twin, torch.randn(2, first.channels, *first.sizes[0])
+        twin, torch.randn(first.batch or 2, first.channels, *first.sizes[0])
     )
     found = dissect(first.seen, tensors(twin), set(dict(twin.named_parameters(remove_duplicate=False))))
     looks = _looks_like(first.seen)
@@ -123,9 +127,10 @@ def attempt(module: nn.Module, benches: Benches) -> Accepted | Refused:
     whole = first.seen.gates and len(first.seen.convs) == CRU_CONVOLUTIONS
     if isinstance(found, str):
         return Refused(found, looks, whole)
-    if found.gamma and (not first.seen.gates or found.channels % 2):
+    gates = first.seen.gates or found.mask is not None
+    if found.gamma and (not gates or found.channels % 2):
         odd = f"it has an odd number of channels ({found.channels}); an SRU cuts them into two equal halves"
-        return Refused(odd if first.seen.gates else _NO_GATE, looks)
+        return Refused(odd if gates else _NO_GATE, looks)
     try:
         result = _certify(twin, found, first, benches)
         return _with_hooks(module, twin, result, first) if isinstance(result, Accepted) else result
@@ -136,9 +141,11 @@ def attempt(module: nn.Module, benches: Benches) -> Accepted | Refused:
 def _first_run(twin: nn.Module) -> FirstRun | Refused:
     """Find an input the module accepts; note what it does there and a second size."""
     errors: list[str] = []
-    for channels in input_channels(twin)[:6]:
-        for index, size in enumerate(SIZES):
-            x = torch.randn(2, channels, *size, dtype=torch.float64)
+    batch, fixed_channels, fixed_size = fixed_shape(twin)
+    sizes = SIZES if fixed_size is None else (fixed_size,)
+    for channels in input_channels(twin)[:6] if fixed_channels is None else (fixed_channels,):
+        for index, size in enumerate(sizes):
+            x = torch.randn(batch or 2, channels, *size, dtype=torch.float64)
             try:
                 seen, y = observe(twin, x)
             except Exception as error:  # noqa: BLE001 - user code may raise anything
@@ -150,17 +157,17 @@ def _first_run(twin: nn.Module) -> FirstRun | Refused:
                 kind = str(y.dtype).removeprefix("torch.")
                 reason = f"its forward casts to {kind}, so it cannot be compared in float64"
                 return Refused(reason, looks_like=seen.gates)
-            other = _second_size(twin, channels, SIZES[index + 1 :])
-            return FirstRun(seen, channels, (size, other) if other else (size,))
+            other = _second_size(twin, (batch or 1, channels), sizes[index + 1 :])
+            return FirstRun(seen, channels, (size, other) if other else (size,), batch)
     return _refuse_by_rank(twin, errors)
 
 
 def _second_size(
-    twin: nn.Module, channels: int, sizes: tuple[tuple[int, int], ...]
+    twin: nn.Module, leading: tuple[int, int], sizes: tuple[tuple[int, int], ...]
 ) -> tuple[int, int] | None:
     for size in sizes:
         try:
-            call(twin, torch.randn(1, channels, *size, dtype=torch.float64))
+            call(twin, torch.randn(*leading, *size, dtype=torch.float64))
         except ForwardError:
             continue  # some sizes are refused (flat groups); the next may do
         return size
@@ -253,14 +260,14 @@ def _with_hooks(module: nn.Module, twin: nn.Module, result: Accepted, first: Fir
     """Hooks are left out of the trial; one last run with them proves that they do not change the output."""
     if not has_hooks(module):
         return result
-    x = torch.randn(2, first.channels, *first.sizes[0], dtype=torch.float64)
+    x = torch.randn(first.batch or 2, first.channels, *first.sizes[0], dtype=torch.float64)
     if distance(call(private_copy(module, hooks=True), x), call(twin, x)).agrees:
         return result
     return Refused("a forward hook on it changes its output", looks_like=True, whole=True)
 
 
 def _role_tensors(anatomy: Anatomy) -> set[str]:
-    names = {anatomy.gamma, anatomy.beta, *(n for c in anatomy.convs for n in (c.weight, c.bias))}
+    names = {*anatomy.vectors.values(), *(n for c in anatomy.convs for n in (c.weight, c.bias))}
     return {name for name in names if name is not None}
 
 

@@ -34,6 +34,8 @@ every rival must differ by more than this on some probe, or nothing is accepted.
 CONDITION_TOL = 1e-14
 """Added to REL_TOL per unit of the stored gamma's condition number sum|gamma| / |sum gamma|."""
 
+SRU_ROLES = ("gamma", "beta", "weight", "mask")
+
 Shape = tuple[int, int, int, int]
 
 
@@ -133,7 +135,7 @@ class Bench:
                     alone: Tensor = DeploySCConv(spec, by_role)(x)
                     return alone
                 # Most candidates differ in the SRU only: keep the CRU's constants, which are the bulk.
-                place = (spec.cru, tuple(id(t) for r, t in by_role.items() if r not in ("gamma", "beta")))
+                place = (spec.cru, tuple(id(t) for r, t in by_role.items() if r not in SRU_ROLES))
                 if place not in crus:
                     crus[place] = DeployCRU(spec.cru, by_role, GraphStyle())
                 block = DeploySCConv(SCConvSpec(spec.sru, None), by_role)
@@ -196,7 +198,7 @@ def _probes(bench: Bench, proposal: Proposal) -> Iterator[tuple[Probe, str]]:
 
 def _slack(bench: Bench, witness: Witness) -> float:
     """A nearly cancelling stored sum amplifies rounding by its condition number."""
-    if bench.draft.gamma is None:
+    if bench.draft.gamma is None or bench.draft.weight is not None:
         return 0.0
     gamma = witness.stored[bench.draft.gamma]
     total = float(gamma.sum().abs())
@@ -240,7 +242,9 @@ def _same_where_it_matters(witness: Witness, bench: Bench, one: SCConvSpec, othe
     forward is kept then.
     """
     a, b = one.sru, other.sru
-    if a is None or b is None or replace(a, comparison=b.comparison) != b or one.cru != other.cru:
+    if a is None or b is None or a == b or replace(a, comparison=b.comparison) != b:
+        return False
+    if (one.cru, one.order) != (other.cru, other.order):
         return False
     if not 0.0 < a.threshold < 1.0 or bench.draft.gamma is None:
         return False

@@ -85,7 +85,7 @@ def _sides(
     if total is not None:
         weights[draft.gamma] = with_sum(weights[draft.gamma], total)
     gamma = weights[draft.gamma].reshape(-1)
-    w = gamma_weight(gamma, sru)
+    w = gamma_weight(gamma, sru, draft.stored(weights))
     # sigmoid merges a band of logits into t: half an ulp of t divided by its slope t (1 - t).
     band = 2.0**-50 / (sru.threshold * (1.0 - sru.threshold)) / w.abs()
     delta = DELTA * gamma.abs() + 1e-9 * (logit / w).abs() + band
@@ -133,7 +133,11 @@ def _tie(draft: Draft, sru: SRUSpec, shape: Shape, logit: float) -> list[Probe]:
     if logit == 0.0:
         tied = (torch.arange(sru.channels) % 3 == 0).reshape(draft.shapes[draft.gamma])
         weights[draft.gamma] = weights[draft.gamma].masked_fill(tied, 0.0)
-        if sru.gamma_weight in (GammaWeight.SOFTMAX, GammaWeight.NONE):
+        if draft.weight is not None:
+            # s = 0 by w alone, so that the tie also shows where the normalised tensor is what is gated.
+            zero = tied.reshape(draft.shapes[draft.weight])
+            weights[draft.weight] = weights[draft.weight].masked_fill(zero, 0.0)
+        elif sru.gamma_weight in (GammaWeight.SOFTMAX, GammaWeight.NONE):
             # w is not 0 here, so beta must be 0, too; for the others w = 0 alone makes s = 0.
             zero = tied.reshape(draft.shapes[draft.beta])
             weights[draft.beta] = weights[draft.beta].masked_fill(zero, 0.0)
@@ -143,6 +147,8 @@ def _tie(draft: Draft, sru: SRUSpec, shape: Shape, logit: float) -> list[Probe]:
         return []
     gamma, theirs, ours = made
     weights[draft.gamma] = gamma.reshape(draft.shapes[draft.gamma])
+    if draft.weight is not None:
+        weights[draft.weight] = gamma.reshape(draft.shapes[draft.weight])
     mine = dict(weights)
     for target, value in ((weights, theirs), (mine, ours)):
         beta = _first_then(1.0, value, sru.channels)
@@ -159,7 +165,7 @@ def _tied_affine(sru: SRUSpec, logit: float) -> tuple[Tensor, float, float] | No
     for step in range(TRIES):
         rest = TINY_SOFTMAX - step / TRIES if softmax else TINY_GAMMA * (1.0 + step / TRIES)
         gamma = _first_then(0.0 if softmax else 1.0, rest, sru.channels)
-        w = gamma_weight(gamma, sru)[-1]
+        w = gamma_weight(gamma, sru, {"weight": gamma})[-1]
         theirs, ours = _beta_for(w, source), _beta_for(w, logit)
         if theirs is not None and ours is not None:
             return gamma, theirs, ours
@@ -204,7 +210,7 @@ def _static(draft: Draft, sru: SRUSpec, shape: Shape) -> list[Probe]:
     faint = draft.weights("scale of eps", GammaStyle.DOMINANT, biases=False)
     x = draft.image("scale of eps", shape) * (eps_scale(sru) or 1e-6)
     found = [Probe("input at the scale of eps", x, faint, faint)]
-    if not 0.0 < t < 1.0 or sru.gamma_weight is GammaWeight.NONE:
+    if not 0.0 < t < 1.0 or sru.gamma_weight in (GammaWeight.NONE, GammaWeight.STORED):
         return found
     for label, value in (("tie", t), ("above", t * (1 + 1e-9)), ("below", t * (1 - 1e-9))):
         gamma = _gamma_with_weight(sru, value, exact=label == "tie")

@@ -46,6 +46,8 @@ def _sru(s: SRUSpec) -> SRUSpec:
         and s.weight_clamp <= s.weight_eps
     ):
         s = replace(s, weight_clamp=None)  # an absolute sum plus eps is never below eps
+    if s.gate is Gate.STATIC and s.gamma_weight is GammaWeight.STORED:
+        return replace(s, comparison=Comparison.GT, threshold=0.5)  # the mask is stored: nothing is compared
     if s.gate is Gate.STATIC:
         return _static(s)
     logit = gate_logit(s.threshold)

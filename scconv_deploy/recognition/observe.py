@@ -66,6 +66,8 @@ class Observation:
     """What one forward did. ``scaled`` are vectors that took part in a product, sum or softmax."""
 
     live: set[str] = field(default_factory=set)
+    order: list[str] = field(default_factory=list)
+    """The live tensors by first use."""
     scaled: set[str] = field(default_factory=set)
     convs: list[ConvCall] = field(default_factory=list)
     operators: list[str] = field(default_factory=list)
@@ -124,6 +126,7 @@ class _Watcher(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.seen.operators.append(name)
         tensors = [self._name(a) for a in _flat(args)]
         used = {t for t in tensors if t is not None}
+        self.seen.order += [t for t in dict.fromkeys(tensors) if t is not None and t not in self.seen.live]
         self.seen.live |= used
         if name in _SCALING:
             self.seen.scaled |= used

@@ -62,6 +62,8 @@ class Draft:
     sums: tuple[float, ...] = ()
     """Magnitudes of a sum of gamma at which an added eps or a clamp would show."""
 
+    weight: str | None = None
+    mask: str | None = None
     drawn: dict[str, dict[str, Tensor]] = field(default_factory=dict)
 
     def weights(
@@ -77,7 +79,21 @@ class Draft:
             found[self.gamma] = draw_gamma(self.shapes[self.gamma], style, source)
         if self.beta is not None:
             found[self.beta] = torch.randn(self.shapes[self.beta], generator=source, dtype=torch.float64)
+        if self.weight is not None:
+            # A stored weight says nothing about gamma: both signs, whatever gamma's.
+            shape = self.shapes[self.weight]
+            size, side = torch.rand((2, *shape), generator=source, dtype=torch.float64)
+            drawn = 0.25 * (size + 0.5) * torch.where(side > 0.5, 1.0, -1.0)
+            found[self.weight] = torch.ones_like(drawn) if style is GammaStyle.ONES else drawn
+        if self.mask is not None:
+            chosen = torch.rand(self.shapes[self.mask], generator=source, dtype=torch.float64) > 0.5
+            found[self.mask] = (chosen & (style is not GammaStyle.ONES)).double()
         return found
+
+    def stored(self, weights: Weights) -> dict[str, Tensor]:
+        """The drawn values of what is stored besides gamma and beta, by role."""
+        roles = {"weight": self.weight, "mask": self.mask}
+        return {role: weights[name] for role, name in roles.items() if name is not None}
 
     def _convolutions(self, label: str, *, biases: bool) -> dict[str, Tensor]:
         key = label if biases else label + " without biases"
@@ -85,7 +101,7 @@ class Draft:
             source = generator(self.seed, "convolutions:" + label)
             made = self.drawn.setdefault(key, {})
             for name, shape in self.shapes.items():
-                if name in (self.gamma, self.beta):
+                if name in (self.gamma, self.beta, self.weight, self.mask):
                     continue
                 value = torch.randn(shape, generator=source, dtype=torch.float64)
                 if len(shape) > 1:
@@ -132,27 +148,33 @@ def open_probe(draft: Draft, shape: tuple[int, int, int, int]) -> Probe:
     return Probe("gate forced open", draft.image("open", shape), weights, weights)
 
 
-def general_probes(draft: Draft, channels: int, sizes: tuple[tuple[int, int], ...]) -> list[Probe]:
-    """Probes for every candidate: redrawn weights, the stored ones, and sums of gamma near an eps."""
+def general_probes(
+    draft: Draft, channels: int, sizes: tuple[tuple[int, int], ...], batch: int | None = None
+) -> list[Probe]:
+    """Probes for every candidate: redrawn weights, the stored ones, and sums of gamma near an eps.
+
+    ``batch`` is the only batch that a program may accept; else 1 and 2 are used.
+    """
     first, second = sizes[0], sizes[-1]
+    one, two = (1, 2) if batch is None else (batch, batch)
 
     def probe(name: str, style: GammaStyle, batch: int, size: tuple[int, int], convs: str) -> Probe:
         weights = draft.weights(name, style, convs=convs)
         return Probe(name, draft.image(name, (batch, channels, *size)), weights, weights)
 
     found = [
-        probe("negative sum of gamma", GammaStyle.NEGATIVE_SUM, 2, first, "first"),
-        probe("positive sum of gamma", GammaStyle.POSITIVE_SUM, 1, second, "second"),
+        probe("negative sum of gamma", GammaStyle.NEGATIVE_SUM, two, first, "first"),
+        probe("positive sum of gamma", GammaStyle.POSITIVE_SUM, one, second, "second"),
     ]
-    stored = draft.image("stored", (2, channels, *first))
+    stored = draft.image("stored", (two, channels, *first))
     found.append(Probe("stored weights", stored, None, None))
     for name, spread, offset in _RANGES:
         weights = draft.weights("ranges", GammaStyle.POSITIVE_SUM)
-        x = draft.image(name, (1, channels, *first), spread, offset)
+        x = draft.image(name, (one, channels, *first), spread, offset)
         found.append(Probe(name, x, weights, weights))
     if draft.gamma is None:
         return found
-    found.append(probe("dominant channel", GammaStyle.DOMINANT, 1, first, "first"))
+    found.append(probe("dominant channel", GammaStyle.DOMINANT, one, first, "first"))
     for bound in draft.sums:
         for share in (-0.5, -1.001, 2.0):
             # Minus a half: an added eps of that size turns the sum. Just below: it nearly cancels, and a
@@ -160,7 +182,7 @@ def general_probes(draft: Draft, channels: int, sizes: tuple[tuple[int, int], ..
             style = GammaStyle.NEGATIVE_SUM if share < 0 else GammaStyle.POSITIVE_SUM
             weights = draft.weights("small sum", style)
             weights[draft.gamma] = with_sum(weights[draft.gamma], share * bound)
-            x = draft.image("small sum", (1, channels, *first))
+            x = draft.image("small sum", (one, channels, *first))
             found.append(Probe(f"sum of gamma {share * bound:.1e}", x, weights, weights))
     return found
 

@@ -36,6 +36,7 @@ SMALL = 1e-2
 COMMON_EPS = (1e-10, 1e-5, 1e-6, 1e-8, 1e-3, 1e-12)
 COMMON_GROUPS = (16, 4, 32, 8, 2, 1)
 MAX_HINTS = 8
+NO_DENOMINATOR: tuple[tuple[float, float | None], ...] = ((0.0, None),)
 MAX_FRAME_NORMS = 12
 """Norm settings tried where the normalised tensor itself is gated (the open gate then shows the norm)."""
 
@@ -123,12 +124,16 @@ def gatings(frame: Proposal, hints: Hints) -> Iterator[Proposal]:
     settings = [(sru.norm, sru.groups, sru.eps)]
     if sru.gated is Gated.INPUT:
         settings = list(norm_settings(sru.channels, hints))
-    axes = [range(len(settings)), range(len(hints.denominators)), range(len(hints.thresholds))]
+    stored = "weight" in frame.roles
+    denominators = NO_DENOMINATOR if stored else hints.denominators
+    axes = [range(len(settings)), range(len(denominators)), range(len(hints.thresholds))]
     for a, b, c in sorted(itertools.product(*axes), key=sum):
         norm, groups, eps = settings[a]
-        guard = hints.denominators[b]
+        guard = denominators[b]
         for gate in _gates(sru, hints):
-            for kind in _weights(gate, guard):
+            if stored and (gate is Gate.STATIC) != ("mask" in frame.roles):
+                continue
+            for kind in (GammaWeight.STORED,) if stored else _weights(gate, guard):
                 found = replace(sru, norm=norm, groups=groups, eps=eps, gate=gate, gamma_weight=kind)
                 found = replace(found, threshold=hints.thresholds[c], comparison=hints.comparison)
                 found = replace(found, weight_eps=guard[0], weight_clamp=guard[1])
@@ -175,20 +180,19 @@ def wirings(convs: tuple[ConvCall, ...]) -> Iterator[tuple[CRUSpec, dict[str, st
 
 
 def _affine(anatomy: Anatomy) -> dict[str, str]:
-    return {"gamma": anatomy.gamma, "beta": anatomy.beta} if anatomy.gamma and anatomy.beta else {}
+    return anatomy.vectors if anatomy.gamma and anatomy.beta else {}
 
 
 def _open_srus(anatomy: Anatomy, hints: Hints) -> Iterator[tuple[SRUSpec, ...]]:
     """SRUs whose mask is constant: threshold -1 keeps everything, 2 puts everything into the rest."""
     states = ((Gate.HARD, -1.0), (Gate.COMPLEMENT_SOFT, -1.0), (Gate.HARD, 2.0))
+    kind = GammaWeight.STORED if anatomy.weight else GammaWeight.SUM
     for gated in (Gated.INPUT, Gated.NORMALISED):
         settings = list(norm_settings(anatomy.channels, hints))
         for norm, groups, eps in settings[: 1 if gated is Gated.INPUT else MAX_FRAME_NORMS]:
             for gate, t in states:
                 try:
-                    first = SRUSpec(
-                        anatomy.channels, norm, groups, eps, GammaWeight.SUM, gate, Comparison.GT, t, gated
-                    )
+                    first = SRUSpec(anatomy.channels, norm, groups, eps, kind, gate, Comparison.GT, t, gated)
                 except InputError:
                     continue  # these groups do not divide the channels
                 yield first, replace(first, reconstruct=Reconstruct.WITHIN)

@@ -49,7 +49,7 @@ def _sru_rivals(s: SRUSpec) -> Iterator[SRUSpec]:
         if gate is not s.gate:
             yield replace(s, gate=gate)
     for kind in GammaWeight:
-        if kind is not s.gamma_weight:
+        if kind not in (s.gamma_weight, GammaWeight.STORED):  # a stored weight is a tensor more
             yield replace(s, gamma_weight=kind, weight_eps=0.0, weight_clamp=None)
     if s.gamma_weight in (GammaWeight.SUM, GammaWeight.ABS_SUM):
         yield replace(s, weight_eps=0.0 if s.weight_eps else 1e-5)

@@ -22,12 +22,23 @@ MAX_VECTORS = 16
 
 @dataclass(frozen=True, slots=True)
 class Anatomy:
-    """Tensors by what they may be: ``gamma`` and ``beta`` (names) of an SRU, the convolutions of a CRU."""
+    """Tensors by what they may be: ``gamma`` and ``beta`` (names) of an SRU, the convolutions of a CRU.
+
+    ``weight`` is a stored gamma weight and ``mask`` a stored static mask, as programs have them.
+    """
 
     gamma: str | None
     beta: str | None
     channels: int
     convs: tuple[ConvCall, ...]
+    weight: str | None = None
+    mask: str | None = None
+
+    @property
+    def vectors(self) -> dict[str, str]:
+        """Role -> name of every per-channel vector."""
+        roles = {"gamma": self.gamma, "beta": self.beta, "weight": self.weight, "mask": self.mask}
+        return {role: name for role, name in roles.items() if name is not None}
 
 
 def may_be_block(module: nn.Module) -> bool:
@@ -76,8 +87,10 @@ def _may_be_kernel(tensor: Tensor) -> bool:
 
 
 def has_forward(module: nn.Module) -> bool:
-    """Containers such as ModuleList define no forward of their own."""
-    return not isinstance(module, (nn.ModuleList, nn.ModuleDict, nn.ParameterList, nn.ParameterDict))
+    """Containers such as ModuleList (or a bare Module) define no forward of their own."""
+    return type(module) is not nn.Module and not isinstance(
+        module, (nn.ModuleList, nn.ModuleDict, nn.ParameterList, nn.ParameterDict)
+    )
 
 
 def _is_torch_leaf(module: nn.Module) -> bool:
@@ -106,6 +119,19 @@ def input_channels(module: nn.Module) -> tuple[int, ...]:
     return tuple(dict.fromkeys([*by_vector, *sums]))
 
 
+FIXED_SHAPE = "fixed_input_shape"
+"""Attribute of modules that stand for a part of a program: (N, C, H, W) with None for what is free."""
+
+
+def fixed_shape(module: nn.Module) -> tuple[int | None, int | None, tuple[int, int] | None]:
+    """Batch, channels and size that a program's part is bound to; None where any will do."""
+    shape = getattr(module, FIXED_SHAPE, None)
+    if not isinstance(shape, tuple) or len(shape) != _CONV_NDIM:
+        return None, None, None
+    batch, channels, height, width = shape
+    return batch, channels, None if height is None or width is None else (height, width)
+
+
 def _grouped_inputs(module: nn.Module) -> list[int]:
     """Input channels of the convolution layers as they declare them (weights hide the group count)."""
     return [int(child.in_channels) for child in module.modules() if isinstance(child, nn.Conv2d)]
@@ -124,13 +150,37 @@ def dissect(seen: Observation, tensors: Mapping[str, Tensor], parameters: set[st
         return "a batch normalisation is part of it, which no SCConv form has"
     if not rest:
         return Anatomy(None, None, 0, tuple(seen.convs)) if seen.convs else "it uses no parameters"
-    pair = trained if len(trained) == 2 else rest
-    if len(pair) != 2 or tensors[pair[0]].numel() != tensors[pair[1]].numel():
+    pair = trained if len(trained) in VECTOR_COUNTS else rest
+    roles = _vector_roles(pair, seen)
+    if roles is None or len({tensors[name].numel() for name in pair}) != 1:
         name = next((n for n in pair if tensors[n].ndim > 1), pair[0])
         shape = "x".join(str(d) for d in tensors[name].shape)
         return f"it uses {len(pair)} tensors beside convolutions (as '{name}', {shape}) where an SRU has two"
-    gamma, beta = _gamma_first(pair[0], pair[1], seen)
-    return Anatomy(gamma, beta, tensors[gamma].numel(), tuple(seen.convs))
+    return Anatomy(roles[0], roles[1], tensors[pair[0]].numel(), tuple(seen.convs), *roles[2:])
+
+
+VECTOR_COUNTS = (2, 3, 4)
+"""Gamma and beta; a gamma weight that is stored; a static mask that is stored, too."""
+
+
+def _vector_roles(names: list[str], seen: Observation) -> tuple[str, ...] | None:
+    """Gamma, beta, then gamma weight and mask where they are stored: the order in which an SRU uses them.
+
+    Beta is the one that is only added; the others are multiplied, gamma first.
+    """
+    if len(names) == 2:
+        return _gamma_first(names[0], names[1], seen)
+    if len(names) not in VECTOR_COUNTS:
+        return None
+    in_order = sorted(names, key=seen.order.index)
+    if seen.affine and set(seen.affine) <= set(names):
+        others = [n for n in in_order if n not in seen.affine]
+        return (*seen.affine, *others) if all(n in seen.scaled for n in others) else None
+    added = [n for n in in_order if n not in seen.scaled]
+    if len(added) != 1:
+        return None
+    first, *rest = (n for n in in_order if n not in added)
+    return (first, *added, *rest)
 
 
 def _gamma_first(first: str, second: str, seen: Observation) -> tuple[str, str]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import struct
+
 from scconv_deploy.scconv.reference.families import FAMILIES, Family
-from scconv_deploy.scconv.spec import CRUSpec, Order, Reconstruct, SCConvSpec, SRUSpec, Y2Order
+from scconv_deploy.scconv.spec import CRUSpec, GammaWeight, Order, Reconstruct, SCConvSpec, SRUSpec, Y2Order
 
 
 def variant_name(spec: SCConvSpec) -> str:
@@ -57,8 +59,8 @@ def _differences(spec: SCConvSpec, family: Family) -> list[str]:
 def _sru_differences(s: SRUSpec, family: Family) -> list[str]:
     rules = [
         (s.norm is family.norm, f"norm {s.norm}"),
-        (s.norm is not family.norm or s.eps == family.eps, f"eps {s.eps:g}"),
-        (s.gamma_weight is family.gamma_weight, f"gamma weight {s.gamma_weight}"),
+        (s.norm is not family.norm or _same_number(s.eps, family.eps), f"eps {s.eps:g}"),
+        (s.gamma_weight in (family.gamma_weight, GammaWeight.STORED), f"gamma weight {s.gamma_weight}"),
         (s.gate is family.gate, f"{s.gate} gate"),
         (s.comparison is family.comparison, f"comparison {'>' if s.comparison == 'gt' else '>='}"),
         (s.threshold == 0.5, f"threshold {s.threshold:.6g}"),
@@ -68,6 +70,11 @@ def _sru_differences(s: SRUSpec, family: Family) -> list[str]:
         (s.weight_clamp is None, "a clamped gamma sum"),
     ]
     return [words for same, words in rules if not same]
+
+
+def _same_number(one: float, other: float) -> bool:
+    """Equal, or equal in float32: programs store their constants in that type."""
+    return one == other or struct.pack("f", one) == struct.pack("f", other)
 
 
 def _cru_differences(c: CRUSpec) -> list[str]:

@@ -90,6 +90,25 @@ def small(value: float | None) -> str:
     return "-" if value is None else f"{value:.3g}"
 
 
+def rate_text(value: float | None) -> str:
+    """A share in three digits: ``0.000031 -> "0.0031%"``, ``0`` -> ``"0%"``; None as a dash.
+
+    What is not quite all never reads as all: ``0.99996 -> ">99.9%"``.
+    """
+    if value is None:
+        return "-"
+    text = f"{value * 100:.3g}%"
+    return ">99.9%" if text == "100%" and value < 1 else text
+
+
+def percent_text(value: float | None) -> str:
+    """A share with two decimals: ``0.997 -> "99.70%"``; what is not quite all reads ``>99.99%``."""
+    if value is None:
+        return "-"
+    text = f"{value:.2%}"
+    return ">99.99%" if text == "100.00%" and value < 1 else text
+
+
 def shape_text(tensor: Section) -> str:
     """``images float32 [batch, 1, 32, 32]`` from a TensorSpec's JSON."""
     axes = ", ".join(str(axis) for axis in tensor.items("shape"))

@@ -7,21 +7,23 @@ Each function writes one result on a console; none computes anything. Strings th
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
 
 from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from scconv_deploy.artifacts import Bundle, Inspection, Timing
+from scconv_deploy.artifacts import Bundle, Inspection
 from scconv_deploy.config import dims
+from scconv_deploy.report.charts import count
+from scconv_deploy.report.figures import flips, located, missed, quality
 from scconv_deploy.report.manifest import (
     Section,
     as_section,
     join_names,
     plural,
     profile_text,
+    rate_text,
     shape_text,
     size_text,
     small,
@@ -40,6 +42,7 @@ def show_export(out: Console, bundle: Bundle) -> None:
     manifest = as_section(bundle.manifest)
     out.print()
     show_verdict(out, bundle.parity)
+    _show_figures(out, manifest.section("verification"))
     _field(out, "artifact", _artifact_line(bundle, manifest))
     for tensor in manifest.sections("inputs"):
         profile = profile_text(tensor)
@@ -95,32 +98,33 @@ def show_parity(out: Console, report: ParityReport) -> None:
         f"{tolerance.metric} <= {small(tolerance.atol)} + {small(tolerance.rtol)} x scale ({tolerance.name})",
     )
     print_table(out, table)
-    if report.first_divergent_block is not None:
-        _field(out, "starts at", report.first_divergent_block, style="bold red")
+    _show_figures(out, as_section(to_json(report)))
     for text in report.notes:
         _field(out, "note", text, style="yellow")
     show_verdict(out, report)
 
 
-def show_timings(out: Console, timings: Sequence[Timing]) -> None:
-    """Latency in milliseconds with percentiles, and the ratio to the yardstick with its spread."""
-    table = _table("subject", "batch", "threads", "median ms", "mean", "p90", "p99", "min", "ratio", "spread")
-    for t in timings:
-        numbers = (t.median_ms, t.mean_ms, t.p90_ms, t.p99_ms, t.min_ms)
-        spread = f"{t.ratio_low:.2f} to {t.ratio_high:.2f}"
-        table.add_row(
-            *_cells(
-                out,
-                t.name,
-                str(t.batch),
-                str(t.threads),
-                *(f"{n:.3f}" for n in numbers),
-                f"{t.ratio:.2f}x",
-                spread,
-            )
-        )
-    print_table(out, table)
-    _write(out, ("ratio: time against the yardstick's in the same rounds; below 1 is faster", "dim"))
+def _show_figures(out: Console, verification: Section) -> None:
+    """What decides the verdict beside its sentence: nothing more for a float32 export that passed."""
+    place = located(verification)
+    if place is not None:
+        _field(out, "starts at", place, style="bold red")
+    for budget in missed(verification):
+        words = f"{small(budget.number('found'))}, limit {small(budget.number('limit'))}"
+        _field(out, "missed", f"{budget.text('name') or 'budget'}: {words}", style="bold red")
+    precision = verification.text("precision") or "fp32"
+    found = flips(verification)
+    if found is None or precision == "fp32":
+        return
+    own = "" if found.pytorch_rate is None else f"; PyTorch's own {precision} {rate_text(found.pytorch_rate)}"
+    rate = f"{rate_text(found.worst_rate)} flipped in the worst of {plural(found.blocks, 'block')}"
+    none = f"none of {found.gates:,} flipped in {plural(found.blocks, 'block')}"
+    _field(out, "gates", (f"{rate} ({found.worst_block})" if found.flips else none) + own)
+    task = quality(verification)
+    if task is not None:
+        fits = len(task.label) < LABEL_WIDTH
+        said = f"{task.value} {task.words}"
+        _field(out, task.label if fits else "task", said if fits else f"{task.label} {said}")
 
 
 def show_inspection(out: Console, found: Inspection) -> None:
@@ -160,20 +164,20 @@ def next_command(bundle: Bundle, *, executed: bool) -> str:
 
 def kernel_sentence(report: Section) -> str | None:
     """The builder's own account in one line; None where there is none."""
-    count = report.number("kernels")
-    if count is None:
+    kernels = report.number("kernels")
+    if kernels is None:
         return None
-    words = [plural(int(count), "kernel")]
+    words = [plural(count(kernels), "kernel")]
     moved = size_text(report.number("bytes_moved"))
     if moved:
         words.append(f"{moved} moved per call")
     per_block = [n for key in report.section("kernels_per_block").data if (n := _per_block(report, key))]
     if per_block:
-        low, high = int(min(per_block)), int(max(per_block))
+        low, high = count(min(per_block)), count(max(per_block))
         words.append(f"{low if low == high else f'{low} to {high}'} per SCConv block")
     transposes = report.number("layout_transposes")
     if transposes:
-        words.append(plural(int(transposes), "layout transpose"))
+        words.append(plural(count(transposes), "layout transpose"))
     types = ", ".join(f"{kind} {n}" for kind, n in report.section("types").pairs())
     return ", ".join(words) + (f" ({types})" if types else "")
 

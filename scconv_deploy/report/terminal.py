@@ -12,6 +12,7 @@ sequences; ``plain`` makes them visible and harmless.
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from types import TracebackType
@@ -82,6 +83,8 @@ def print_table(out: Console, table: Table) -> None:
 
 def duration(seconds: float) -> str:
     """``0.0421 -> "42 ms"``, ``2.83 -> "2.8 s"``, ``95 -> "1 min 35 s"``."""
+    if not math.isfinite(seconds):
+        return f"{seconds} s"
     if seconds < 0.0995:
         return f"{seconds * 1000:.0f} ms"
     if seconds < 59.95:

@@ -15,7 +15,19 @@ from pathlib import PurePath
 
 from scconv_deploy.artifacts import Json
 from scconv_deploy.errors import InputError
-from scconv_deploy.verdicts import Comparison, ParityReport, TensorMetrics, Tolerance, Verdict
+from scconv_deploy.verdicts import (
+    Budget,
+    Comparison,
+    GateCheck,
+    MarginBin,
+    ParityReport,
+    PieceCheck,
+    TaskMetric,
+    TensorMetrics,
+    Tolerance,
+    UnitCheck,
+    Verdict,
+)
 
 
 def to_json(value: object) -> Json:
@@ -61,8 +73,12 @@ def number(value: Json) -> float:
 def parity_from_json(data: Json) -> ParityReport:
     """Inverse of :func:`to_json` for a ParityReport (a manifest's ``verification``).
 
+    Bundles written before verification watched the gates have no ``pieces``, ``precision``, ``budgets``,
+    ``task`` or ``pytorch_same_precision``, and pieces without ``gate``, ``units`` or ``operator``; these then
+    take the dataclass's defaults.
+
     Raises:
-        InputError: the data are not a parity report of this version.
+        InputError: the data are not a parity report.
     """
     try:
         report = _mapping(data)
@@ -74,11 +90,16 @@ def parity_from_json(data: Json) -> ParityReport:
             comparisons=_comparisons(report["comparisons"]),
             against_float64=_comparisons(report["against_float64"]),
             reference_against_float64=_comparisons(report["reference_against_float64"]),
+            pieces=tuple(_piece(_mapping(p)) for p in _list_or_none(report.get("pieces"))),
             first_divergent_block=_text_or_none(report["first_divergent_block"]),
             artifact_executed=bool(report["artifact_executed"]),
             notes=tuple(_text(n) for n in _list(report["notes"])),
+            precision=_text(report.get("precision", "fp32")),
+            budgets=tuple(_budget(_mapping(b)) for b in _list_or_none(report.get("budgets"))),
+            task=None if report.get("task") is None else _task(_mapping(report["task"])),
+            pytorch_same_precision=_comparisons(report.get("pytorch_same_precision") or []),
         )
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError, InputError) as error:
         raise InputError(f"this is not a parity report: {error!r}") from error
 
 
@@ -116,6 +137,73 @@ def _metrics(data: Mapping[str, Json]) -> TensorMetrics:
     )
 
 
+def _piece(data: Mapping[str, Json]) -> PieceCheck:
+    gate = data.get("gate")
+    return PieceCheck(
+        piece=_text(data["piece"]),
+        verdict=Verdict(_text(data["verdict"])),
+        samples=int(number(data["samples"])),
+        passed_samples=int(number(data["passed_samples"])),
+        near_gate_samples=int(number(data["near_gate_samples"])),
+        max_abs=number(data["max_abs"]),
+        limit=number(data["limit"]),
+        sentence=_text(data["sentence"]),
+        gate=None if gate is None else _gate(_mapping(gate)),
+        units=tuple(_unit(_mapping(u)) for u in _list_or_none(data.get("units"))),
+        operator=_text_or_none(data.get("operator")),
+    )
+
+
+def _gate(data: Mapping[str, Json]) -> GateCheck:
+    pytorch = data["pytorch_flips"]
+    return GateCheck(
+        arithmetic=_text(data["arithmetic"]),
+        gates=int(number(data["gates"])),
+        flips=int(number(data["flips"])),
+        flips_outside_band=int(number(data["flips_outside_band"])),
+        band=number(data["band"]),
+        farthest_flip=number(data["farthest_flip"]),
+        histogram=tuple(_bin(_mapping(b)) for b in _list(data["histogram"])),
+        pytorch_flips=None if pytorch is None else int(number(pytorch)),
+        error_off_flips=_number_or_none(data["error_off_flips"]),
+        error_forced=_number_or_none(data["error_forced"]),
+        limit=number(data["limit"]),
+    )
+
+
+def _bin(data: Mapping[str, Json]) -> MarginBin:
+    return MarginBin(number(data["below"]), int(number(data["gates"])), int(number(data["flips"])))
+
+
+def _unit(data: Mapping[str, Json]) -> UnitCheck:
+    return UnitCheck(
+        unit=_text(data["unit"]),
+        verdict=Verdict(_text(data["verdict"])),
+        max_abs=number(data["max_abs"]),
+        limit=number(data["limit"]),
+        sentence=_text(data["sentence"]),
+    )
+
+
+def _budget(data: Mapping[str, Json]) -> Budget:
+    return Budget(
+        name=_text(data["name"]),
+        limit=number(data["limit"]),
+        found=number(data["found"]),
+        kept=_truth(data["kept"]),
+        sentence=_text(data["sentence"]),
+    )
+
+
+def _task(data: Mapping[str, Json]) -> TaskMetric:
+    return TaskMetric(
+        name=_text(data["name"]),
+        reference=number(data["reference"]),
+        artifact=number(data["artifact"]),
+        samples=int(number(data["samples"])),
+    )
+
+
 def _mapping(value: Json) -> Mapping[str, Json]:
     if not isinstance(value, dict):
         raise TypeError(f"an object is needed, not {type(value).__name__}")
@@ -125,6 +213,20 @@ def _mapping(value: Json) -> Mapping[str, Json]:
 def _list(value: Json) -> list[Json]:
     if not isinstance(value, list):
         raise TypeError(f"a list is needed, not {type(value).__name__}")
+    return value
+
+
+def _list_or_none(value: Json) -> list[Json]:
+    return [] if value is None else _list(value)
+
+
+def _number_or_none(value: Json) -> float | None:
+    return None if value is None else number(value)
+
+
+def _truth(value: Json) -> bool:
+    if not isinstance(value, bool):
+        raise TypeError(f"true or false is needed, not {type(value).__name__}")
     return value
 
 

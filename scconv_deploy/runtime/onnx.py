@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import ctypes
+import math
+import re
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -10,9 +13,16 @@ from typing import Any, Self
 import numpy as np
 import onnxruntime as ort
 
-from scconv_deploy.errors import CapabilityError, InputError
+from scconv_deploy.errors import CapabilityError, InputError, first_line
+from scconv_deploy.kernels import loader
+from scconv_deploy.runtime.dtypes import BFLOAT16, numpy_dtype
 
 CPU = "CPUExecutionProvider"
+STANDARD = "standard operators"
+OPTIMISED = "optimised.onnx"
+BFLOAT16_TENSOR = "tensor(bfloat16)"
+BFLOAT16_ELEMENT = 16
+"""``onnx.TensorProto.BFLOAT16``; onnx itself is not imported here."""
 
 
 class OnnxRunner:
@@ -23,9 +33,17 @@ class OnnxRunner:
         threads: intra-op threads; None leaves the choice to ONNX Runtime.
         provider: execution provider's full name; it must be the one that really runs.
         optimise: False loads the graph exactly as it is.
+        use_kernels: False runs ``scconv::`` nodes on their function bodies even where the kernels are there.
+        profile: a folder for ONNX Runtime's own profile (see :meth:`end_profiling`) and for the graph as it was
+            optimised here (``OPTIMISED``); every run is then a little slower.
+
+    Attributes:
+        kernels: what runs the model's ``scconv::`` nodes: the build of the fused kernels ("avx512", "avx2",
+            "plain"), "standard operators", or None where the model has no such nodes.
 
     Raises:
-        CapabilityError: the provider is not available here, or ONNX Runtime fell back to another one.
+        CapabilityError: the provider is not available here, has no kernel for an operator in its type (bf16
+            convolutions on CPU), or ONNX Runtime fell back to another one.
         InputError: ONNX Runtime cannot load the model.
     """
 
@@ -35,24 +53,42 @@ class OnnxRunner:
         threads: int | None = None,
         provider: str = CPU,
         optimise: bool = True,
+        use_kernels: bool = True,
+        profile: Path | None = None,
     ) -> None:
         if provider not in ort.get_available_providers():
             raise CapabilityError(
                 f"ONNX Runtime {ort.__version__} here has no {provider}; "
                 f"available: {', '.join(ort.get_available_providers())}"
             )
-        options = ort.SessionOptions()
-        options.log_severity_level = 3
-        if threads is not None:
-            options.intra_op_num_threads = threads
-        if not optimise:
-            options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
-        try:
+        self.kernels: str | None = None
+        fused = loader.holds_fused_nodes(model)
+        # The kernels are for the CPU provider; another one has the function bodies fused by itself.
+        library = _library() if fused and use_kernels and provider == CPU else None
+
+        def start(with_library: Path | None) -> Any:
+            options = _options(threads, optimise, with_library)
+            if profile is not None:
+                options.enable_profiling = True
+                options.profile_file_prefix = str(profile / "profile")
+                options.optimized_model_filepath = str(profile / OPTIMISED)
             source = model if isinstance(model, bytes) else str(model)
-            self._session: Any = ort.InferenceSession(source, options, providers=[provider])
+            return ort.InferenceSession(source, options, providers=[provider])
+
+        try:
+            if library is not None:
+                self._session, self.kernels = _with_kernels(start, library)
+            else:
+                self._session, self.kernels = start(None), STANDARD if fused else None
         except Exception as error:
             where = model if isinstance(model, Path) else "the graph"
-            raise InputError(f"ONNX Runtime cannot load {where}: {str(error).splitlines()[0]}") from error
+            if "NOT_IMPLEMENTED" in str(error):
+                raise CapabilityError(
+                    f"ONNX Runtime {ort.__version__} has no {provider} kernel for {_unimplemented(error)} of "
+                    f"{model.name if isinstance(model, Path) else where}; run it with another provider, or export "
+                    "in a precision that this one computes"
+                ) from error
+            raise InputError(f"ONNX Runtime cannot load {where}: {first_line(error)}") from error
         used = self._session.get_providers()[0]
         if used != provider:
             raise CapabilityError(f"ONNX Runtime fell back from {provider} to {used}; nothing was run")
@@ -74,10 +110,14 @@ class OnnxRunner:
         if session is None:
             raise InputError("this runner is closed")
         try:
-            values = session.run(None, dict(inputs))
+            values = _call(session, inputs)
         except Exception as error:
             raise InputError(f"ONNX Runtime refused the inputs: {str(error).splitlines()[0]}") from error
         return dict(zip(self.output_names, values, strict=True))
+
+    def end_profiling(self) -> Path:
+        """Stop recording; the profile's file. Only where ``profile`` was given."""
+        return Path(str(self._session.end_profiling()))
 
     def __enter__(self) -> Self:
         return self
@@ -86,6 +126,72 @@ class OnnxRunner:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._session = None
+
+
+def _call(session: Any, inputs: Mapping[str, np.ndarray]) -> list[np.ndarray]:
+    """Plain arrays where that is possible; ONNX Runtime takes and gives bfloat16 only as its own values."""
+    ends = [*session.get_inputs(), *session.get_outputs()]
+    if all(end.type != BFLOAT16_TENSOR for end in ends):
+        return list(session.run(None, dict(inputs)))
+    given = {name: _ort_value(array) for name, array in inputs.items()}
+    return [_numpy(value) for value in session.run_with_ort_values(None, given)]
+
+
+def _ort_value(array: np.ndarray) -> Any:
+    array = np.ascontiguousarray(array)
+    if array.dtype.name == BFLOAT16:
+        return ort.OrtValue.ortvalue_from_numpy_with_onnx_type(array.view(np.uint16), BFLOAT16_ELEMENT)
+    return ort.OrtValue.ortvalue_from_numpy(array)
+
+
+def _numpy(value: Any) -> np.ndarray:
+    if value.element_type() != BFLOAT16_ELEMENT:
+        return np.asarray(value.numpy())
+    shape = tuple(value.shape())
+    # Its numpy() knows no bfloat16; the memory lives as long as the value, so it is copied at once.
+    bits = (ctypes.c_uint16 * math.prod(shape)).from_address(value.data_ptr())
+    return np.frombuffer(bits, np.uint16).copy().view(numpy_dtype(BFLOAT16)).reshape(shape)
+
+
+def _unimplemented(error: Exception) -> str:
+    """``Conv(22) node with name 'stem/Conv_0'`` from ONNX Runtime's message; else "an operator"."""
+    found = re.search(r"Could not find an implementation for (.*)", str(error))
+    return found[1] if found else "an operator"
+
+
+def _options(threads: int | None, optimise: bool, library: Path | None) -> Any:
+    options = ort.SessionOptions()
+    options.log_severity_level = 3
+    if threads is not None:
+        options.intra_op_num_threads = threads
+    if not optimise:
+        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    if library is not None:
+        options.register_custom_ops_library(str(library))
+    return options
+
+
+def _library() -> Path | None:
+    found = loader.library()
+    if found is None:
+        loader.say_once(
+            "this model's fused kernels are not built here, so it runs on standard operators: the same results, "
+            f"more slowly; {loader.REBUILD}"
+        )
+    return found
+
+
+def _with_kernels(start: Callable[[Path | None], Any], library: Path) -> tuple[Any, str]:
+    """A session with the kernels and the name of their build; without them where they cannot be loaded."""
+    try:
+        return start(library), loader.instruction_set() or STANDARD
+    except Exception as error:  # noqa: BLE001 - whatever the library did, the model can run without it
+        session = start(None)
+        loader.say_once(
+            f"the fused kernels in {library.name} do not work here ({first_line(error)}), so the model runs on "
+            "standard operators: the same results, more slowly"
+        )
+        return session, STANDARD
 
 
 def version() -> str:

@@ -19,6 +19,9 @@ import numpy as np
 
 from scconv_deploy.config import dims
 from scconv_deploy.errors import CapabilityError, InputError
+from scconv_deploy.measurements import GpuTimes
+from scconv_deploy.runtime.device_timing import Copy, Device, timed_pass
+from scconv_deploy.runtime.dtypes import BFLOAT16, numpy_dtype
 from scconv_deploy.runtime.nvidia_driver import NoGpu, probe
 
 MODULES = {
@@ -131,6 +134,31 @@ class TensorRTRunner:
             del kept
             return {name: host for name, (host, _) in results.items()}
 
+    def device_times(self, inputs: Mapping[str, np.ndarray]) -> GpuTimes:
+        """Time many runs on the device itself, transfers apart (:mod:`.device_timing`).
+
+        Raises:
+            InputError, CapabilityError: as :meth:`run`.
+        """
+        if self._open is None:
+            raise CapabilityError("the runner is not open; use it as `with TensorRTRunner(...) as runner:`")
+        ways = self._cuda.cudaMemcpyKind
+        with self._lock, ExitStack() as buffers:
+            hosts = {name: self._give(name, inputs[name], buffers) for name in self.input_names}
+            results = {name: self._prepare(name, buffers) for name in self.output_names}
+            sends = [
+                Copy(
+                    self._context.get_tensor_address(n), h.ctypes.data, h.nbytes, ways.cudaMemcpyHostToDevice
+                )
+                for n, h in hosts.items()
+            ]
+            fetches = [
+                Copy(host.ctypes.data, device, host.nbytes, ways.cudaMemcpyDeviceToHost)
+                for host, device in results.values()
+            ]
+            launch = lambda: bool(self._context.execute_async_v3(int(self._stream)))  # noqa: E731
+            return timed_pass(Device(self._call, self._cuda, self._stream, launch), sends, fetches)
+
     def _give(self, name: str, value: np.ndarray, buffers: ExitStack) -> np.ndarray:
         """Copy one input to the device and set its shape and address; return what must stay alive."""
         wanted = self._dtype(name)
@@ -166,6 +194,8 @@ class TensorRTRunner:
 
     def _dtype(self, name: str) -> np.dtype[Any]:
         stored = self._engine.get_tensor_dtype(name)
+        if stored == getattr(self._trt, BFLOAT16, None):  # nptype has no answer for it
+            return numpy_dtype(BFLOAT16)
         try:
             found: np.dtype[Any] = np.dtype(self._trt.nptype(stored))
         except TypeError as error:

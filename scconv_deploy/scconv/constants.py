@@ -8,18 +8,30 @@ it does in the user's module. It is never "repaired": a negative or tiny sum is 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 import numpy as np
 import torch
 
+from scconv_deploy.errors import InputError
 from scconv_deploy.scconv.spec import Comparison, GammaWeight, SRUSpec
 
 
-def gamma_weight(gamma: torch.Tensor, spec: SRUSpec) -> torch.Tensor:
+def gamma_weight(
+    gamma: torch.Tensor, spec: SRUSpec, weights: Mapping[str, torch.Tensor] | None = None
+) -> torch.Tensor:
     """``w`` of shape (C,) in gamma's dtype, from ``gamma`` of shape (C,) (paper equation 2).
 
-    A zero denominator gives inf or NaN, exactly as the source does; ``lower`` reports it.
+    A zero denominator gives inf or NaN, exactly as the source does; ``lower`` reports it. Where the
+    specification says STORED, ``w`` is ``weights["weight"]`` (any shape with C elements).
+
+    Raises:
+        InputError: ``w`` should be stored and is not among ``weights``.
     """
+    if spec.gamma_weight is GammaWeight.STORED:
+        if weights is None or "weight" not in weights:
+            raise InputError("this SRU's gamma weight is stored; give it as 'weight'")
+        return weights["weight"].detach().reshape(-1).to(gamma.dtype)
     if spec.gamma_weight is GammaWeight.NONE:
         return torch.ones_like(gamma)
     if spec.gamma_weight is GammaWeight.SOFTMAX:
@@ -36,6 +48,13 @@ def gamma_weight(gamma: torch.Tensor, spec: SRUSpec) -> torch.Tensor:
     if spec.weight_clamp is not None:
         total = total.clamp(min=spec.weight_clamp)
     return gamma / total
+
+
+def static_mask(weight: torch.Tensor, spec: SRUSpec, weights: Mapping[str, torch.Tensor]) -> torch.Tensor:
+    """The mask of a static gate as 0/1, (C,): ``w`` compared with the threshold, or the stored one."""
+    if spec.gamma_weight is GammaWeight.STORED and "mask" in weights:
+        return weights["mask"].detach().reshape(-1).to(weight.dtype)
+    return above(weight, spec.threshold, spec.comparison).to(weight.dtype)
 
 
 def gate_logit(threshold: float) -> float | bool:

@@ -5,6 +5,10 @@
 * pair softmax: ``softmax(q1, q2) = (sigmoid(q1 - q2), sigmoid(q2 - q1))``.
 * a BatchNorm behind the block, ``y -> a y + c``, becomes a scale of the fuse's weights and one shift.
 
+Types: in a half-precision module the pooling, the softmax and the BatchNorm's scale are computed in float32
+and the weights of the sum rounded once. A mean over 56x56 elements adds up 3136 of them: in fp16 that
+overflows from an average of 21 on, and a bfloat16 sum stops growing at 256 times its addends.
+
 Twins: ``tests/scconv/test_deploy.py``.
 """
 
@@ -83,24 +87,33 @@ class DeployCRU(nn.Module):
             y2 = torch.cat([y2, low] if self.spec.y2_order is Y2Order.PWC2_LOW else [low, y2], dim=1)
         p1, p2 = self._fuse_weights(y1, y2)
         if self.post_scale is None or self.post_shift is None:
-            return y1 * p1 + y2 * p2
-        return y1 * (p1 * self.post_scale) + y2 * (p2 * self.post_scale) + self.post_shift
+            return y1 * p1.to(y1.dtype) + y2 * p2.to(y2.dtype)
+        p1, p2 = p1 * self.post_scale, p2 * self.post_scale
+        return y1 * p1.to(y1.dtype) + y2 * p2.to(y2.dtype) + self.post_shift
 
     def _fuse_weights(self, y1: Tensor, y2: Tensor) -> tuple[Tensor, Tensor]:
         if self.spec.fuse is Fuse.PAIR:
             q1, q2 = pool(y1), pool(y2)
             return torch.sigmoid(q1 - q2), torch.sigmoid(q2 - q1)
         if self.style.concat_fuse:
-            pooled = torch.cat([y1, y2], dim=1).mean(dim=(2, 3))
+            pooled = widened(torch.cat([y1, y2], dim=1)).mean(dim=(2, 3))
             p = torch.softmax(pooled, dim=1)[:, :, None, None]
         else:
             p = torch.softmax(torch.cat([pool(y1), pool(y2)], dim=1), dim=1)
         return p[:, : self.spec.c_out], p[:, self.spec.c_out :]
 
 
+HALF_TYPES = (torch.float16, torch.bfloat16)
+
+
+def widened(y: Tensor) -> Tensor:
+    """``y`` in the fuse's type: float32 for the half types, else as it is."""
+    return y.float() if y.dtype in HALF_TYPES else y
+
+
 def pool(y: Tensor) -> Tensor:
-    """Global average pooling, (N, C, H, W) -> (N, C, 1, 1)."""
-    return y.mean(dim=(2, 3), keepdim=True)
+    """Global average pooling, (N, C, H, W) -> (N, C, 1, 1), in the fuse's type."""
+    return widened(y).mean(dim=(2, 3), keepdim=True)
 
 
 def can_merge_y2(spec: CRUSpec) -> bool:

@@ -9,6 +9,7 @@ Operators used, with the opset that defines the version: Add, Mul, Sub, Max, Div
 Greater, GreaterOrEqual (13, 16); Reshape (14); InstanceNormalization (6); ReduceMean, ReduceSum, Split (18,
 13, 18); Conv (11); Concat, Softmax, Unsqueeze (13); Where (16); Shape, Slice. Opset 18 and
 later are all valid.
+All take fp16, and bf16 from opset 22 on.
 InstanceNormalization over ``(N, groups, -1)`` is GroupNormalization without its opset-21 form, which
 ONNX Runtime has no CPU kernel for.
 """
@@ -21,9 +22,10 @@ import numpy as np
 import onnx
 
 from scconv_deploy.scconv.deploy_cru import can_merge_y2
-from scconv_deploy.scconv.emit_sru import emit_sru
+from scconv_deploy.scconv.emit_fused import emit_fused_fuse, emit_fused_sru, fuses_mix, fuses_sru
+from scconv_deploy.scconv.emit_sru import HALF_TYPES, emit_sru
 from scconv_deploy.scconv.operator import BlockPlan
-from scconv_deploy.scconv.spec import ConvSpec, CRUSpec, Fuse, Order, SCConvSpec, Y2Order
+from scconv_deploy.scconv.spec import ConvSpec, CRUSpec, Fuse, Order, SCConvSpec, SRUSpec, Y2Order
 from scconv_deploy.scconv.style import GraphStyle
 from scconv_deploy.scconv.writer import Size, Writer
 
@@ -54,7 +56,9 @@ def emit_block(
         constants: names of the initializers, in the plan's order.
         path: module path that node names begin with.
         shape: of ``x``; a number where it is known, else a symbol.
-        dtype: ONNX element type of ``x`` and of the constants.
+        dtype: ONNX element type of ``x`` and of the convolutions' constants. Where it is FLOAT16 or BFLOAT16, the
+            gate's constants (but in a style that has the gate in half precision) and the fuse's ``post_scale``
+            are FLOAT.
         call: number that is different for every block written into one graph; a module may be called twice.
 
     Returns:
@@ -66,16 +70,16 @@ def emit_block(
     if spec.sru is None:
         _cru_whole(writer, spec, style, named, x, out)
     elif spec.cru is None:
-        halves = emit_sru(writer.inside("sru"), spec.sru, style, named, x, shape)
+        halves = _emit_sru(writer.inside("sru"), spec.sru, style, named, x, shape)
         writer.op("Concat", halves, out=out, axis=1)
     elif spec.order is Order.CRU_SRU:
         # The CRU's output has its own height and width; only its channel count is known here.
         middle = _cru_whole(writer, spec, style, named, x, None)
         between = _after_cru(spec.cru, shape)
-        halves = emit_sru(writer.inside("sru"), spec.sru, style, named, middle, between)
+        halves = _emit_sru(writer.inside("sru"), spec.sru, style, named, middle, between)
         writer.op("Concat", halves, out=out, axis=1)
     else:
-        up, low = emit_sru(writer.inside("sru"), spec.sru, style, named, x, shape)
+        up, low = _emit_sru(writer.inside("sru"), spec.sru, style, named, x, shape)
         if spec.cru.up == spec.sru.channels // 2:
             _emit_cru(writer.inside("cru"), spec.cru, style, named, (up, low), out)
         else:
@@ -93,6 +97,14 @@ def _after_cru(spec: CRUSpec, shape: Sequence[Size]) -> list[Size]:
                 size = (size + 2 * conv.padding[axis] - reach - 1) // conv.stride[axis] + 1
         sizes.append(size)
     return [shape[0], spec.c_out, *sizes]
+
+
+def _emit_sru(
+    w: Writer, spec: SRUSpec, style: GraphStyle, named: Mapping[str, str], x: str, shape: Sequence[Size]
+) -> tuple[str, str]:
+    if fuses_sru(spec, style, w.dtype):
+        return emit_fused_sru(w, spec, named, x)
+    return emit_sru(w, spec, style, named, x, shape)
 
 
 def _cru_whole(
@@ -124,6 +136,8 @@ def _emit_cru(
     if not merged and spec.y2_order is not Y2Order.PWC2_ONLY:
         parts = (y2, low) if spec.y2_order is Y2Order.PWC2_LOW else (low, y2)
         y2 = w.op("Concat", parts, axis=1)
+    if fuses_mix(style, w.dtype):
+        return emit_fused_fuse(w, spec, named, (y1, y2), out)
     if spec.fuse is Fuse.JOINT and style.concat_fuse:
         weights = _concat_weights(w, spec, named, (y1, *parts))
     else:
@@ -137,34 +151,43 @@ def _emit_cru(
 
 def _weights(w: Writer, spec: CRUSpec, named: Mapping[str, str], y: tuple[str, str]) -> tuple[str, str]:
     """Pool Y1 and Y2 apart; only their (N, C, 1, 1) means are concatenated."""
-    pooled = (_pool(w, y[0]), _pool(w, y[1]))
+    wide = w.typed(_fuse_type(w.dtype))
+    pooled = (_pool(w, wide, y[0]), _pool(w, wide, y[1]))
     if spec.fuse is Fuse.PAIR:
-        forth, back = w.op("Sub", pooled), w.op("Sub", pooled[::-1])
-        first, second = w.op("Sigmoid", (forth,)), w.op("Sigmoid", (back,))
+        forth, back = wide.op("Sub", pooled), wide.op("Sub", pooled[::-1])
+        first, second = wide.op("Sigmoid", (forth,)), wide.op("Sigmoid", (back,))
     else:
-        p = w.op("Softmax", (w.op("Concat", pooled, axis=1),), axis=1)
-        first, second = w.split(p, (spec.c_out, spec.c_out))
+        p = wide.op("Softmax", (wide.op("Concat", pooled, axis=1),), axis=1)
+        first, second = wide.split(p, (spec.c_out, spec.c_out))
     scale = named.get("cru.post_scale")
-    if scale is None:
-        return first, second
-    return w.op("Mul", (first, scale)), w.op("Mul", (second, scale))
+    if scale is not None:
+        first, second = wide.op("Mul", (first, scale)), wide.op("Mul", (second, scale))
+    return wide.cast(first, wide.dtype, w.dtype), wide.cast(second, wide.dtype, w.dtype)
 
 
 def _concat_weights(
     w: Writer, spec: CRUSpec, named: Mapping[str, str], parts: Sequence[str]
 ) -> tuple[str, str]:
     """Pool one Concat of all parts of Y1 and Y2 (one kernel in TensorRT); Y itself stays in pieces."""
-    axes = w.constant(np.array([2, 3], np.int64))
-    pooled = w.op("ReduceMean", (w.op("Concat", parts, axis=1), axes), keepdims=0)
-    p = w.op("Unsqueeze", (w.op("Softmax", (pooled,), axis=1), axes))
+    wide = w.typed(_fuse_type(w.dtype))
+    axes = wide.constant(np.array([2, 3], np.int64))
+    whole = wide.cast(w.op("Concat", parts, axis=1), w.dtype, wide.dtype)
+    pooled = wide.op("ReduceMean", (whole, axes), keepdims=0)
+    p = wide.op("Unsqueeze", (wide.op("Softmax", (pooled,), axis=1), axes))
     scale = named.get("cru.post_scale")
     if scale is not None:
-        p = w.op("Mul", (p, w.op("Concat", (scale, scale), axis=0)))
-    return w.split(p, (spec.c_out, spec.c_out))
+        p = wide.op("Mul", (p, wide.op("Concat", (scale, scale), axis=0)))
+    return w.split(wide.cast(p, wide.dtype, w.dtype), (spec.c_out, spec.c_out))
 
 
-def _pool(w: Writer, y: str) -> str:
-    return w.op("ReduceMean", (y, w.constant(np.array([2, 3], np.int64))), keepdims=1)
+def _fuse_type(dtype: int) -> int:
+    """Element type of pooling and softmax: float32 where the activations are fp16 or bf16."""
+    return int(onnx.TensorProto.FLOAT) if dtype in HALF_TYPES else dtype
+
+
+def _pool(w: Writer, wide: Writer, y: str) -> str:
+    axes = wide.constant(np.array([2, 3], np.int64))
+    return wide.op("ReduceMean", (wide.cast(y, w.dtype, wide.dtype), axes), keepdims=1)
 
 
 def _conv(w: Writer, role: str, spec: ConvSpec, named: Mapping[str, str], x: str) -> str:

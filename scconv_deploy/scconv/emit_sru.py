@@ -1,23 +1,39 @@
-"""SRU -> ONNX operators: equations 1 to 5, the gate in comparison form (see ``emit``)."""
+"""SRU -> ONNX operators: equations 1 to 5, the gate in one of the forms of ``deploy_sru``.
+
+The derivations and preconditions stand there; this file writes the same forms operator by operator. Where
+``x`` is fp16 or bf16, norm, logit and comparison are written between Casts in float32, unless the style has
+the gate in half precision.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+import onnx
 
 from scconv_deploy.scconv.constants import gate_logit
+from scconv_deploy.scconv.deploy_sru import compares_sign, gate_is_half, keeps_norm_apart
 from scconv_deploy.scconv.spec import Comparison, Gate, Gated, Norm, Reconstruct, SRUSpec
 from scconv_deploy.scconv.style import GraphStyle
 from scconv_deploy.scconv.writer import Size, Writer
+
+HALF_TYPES = (onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16)
+
+
+def gate_type(dtype: int, spec: SRUSpec, style: GraphStyle) -> int:
+    """ONNX element type of the gate's island where the activations are ``dtype``."""
+    island = dtype in HALF_TYPES and not gate_is_half(spec, style)
+    return int(onnx.TensorProto.FLOAT) if island else dtype
 
 
 def emit_sru(
     w: Writer, spec: SRUSpec, style: GraphStyle, named: Mapping[str, str], x: str, shape: Sequence[Size]
 ) -> tuple[str, str]:
     """Write the unit; returns the names of the halves (y_a, y_b), each (N, C/2, H, W)."""
-    s, gated = _logits(w, spec, named, x, shape)
-    kept, rest = _branches(w, spec, style, named, s, gated)
+    wide = w.typed(gate_type(w.dtype, spec, style))
+    compared, s, gated = _values(w, wide, spec, style, named, x, shape)
+    kept, rest = _branches(w, wide, spec, style, named, (compared, s, gated))
     half = spec.channels // 2
     k_a, k_b = w.split(kept, (half, half))
     r_a, r_b = w.split(rest, (half, half))
@@ -26,13 +42,27 @@ def emit_sru(
     return w.op("Add", (k_a, k_b)), w.op("Add", (r_a, r_b))
 
 
-def _logits(
-    w: Writer, spec: SRUSpec, named: Mapping[str, str], x: str, shape: Sequence[Size]
-) -> tuple[str, str]:
-    if spec.gated is Gated.NORMALISED:
-        gated = _normalise(w, spec, x, shape, named["sru.gamma"], named["sru.beta"])
-        return w.op("Mul", (gated, named["sru.weight"])), gated
-    return _normalise(w, spec, x, shape, named["sru.gate_scale"], named["sru.gate_shift"]), x
+def _values(
+    w: Writer,
+    wide: Writer,
+    spec: SRUSpec,
+    style: GraphStyle,
+    named: Mapping[str, str],
+    x: str,
+    shape: Sequence[Size],
+) -> tuple[str, str, str]:
+    """What is compared with the logit, ``s``, and the gated tensor (in the activations' type)."""
+    inner = wide.cast(x, w.dtype, wide.dtype)
+    by_sign = compares_sign(spec, style)
+    if keeps_norm_apart(spec, style):
+        normal = _normalise(wide, spec, inner, shape, named["sru.gamma"], named["sru.beta"])
+        s = wide.op("Mul", (normal, named["sru.weight"]))
+        gated = wide.cast(normal, wide.dtype, w.dtype) if spec.gated is Gated.NORMALISED else x
+        return (wide.op("Mul", (normal, named["sru.sign"])) if by_sign else s), s, gated
+    value = _normalise(wide, spec, inner, shape, named["sru.gate_scale"], named["sru.gate_shift"])
+    if by_sign and spec.gate is not Gate.HARD:
+        return value, wide.op("Mul", (value, named["sru.magnitude"])), x
+    return value, value, x
 
 
 def _normalise(w: Writer, spec: SRUSpec, x: str, shape: Sequence[Size], scale: str, shift: str) -> str:
@@ -75,26 +105,38 @@ def _image_shape(w: Writer, x: str, shape: Sequence[Size]) -> str:
 
 
 def _branches(
-    w: Writer, spec: SRUSpec, style: GraphStyle, named: Mapping[str, str], s: str, gated: str
+    w: Writer,
+    wide: Writer,
+    spec: SRUSpec,
+    style: GraphStyle,
+    named: Mapping[str, str],
+    values: tuple[str, str, str],
 ) -> tuple[str, str]:
+    compared, s, gated = values
     if spec.gate is Gate.STATIC:
-        p = w.op("Mul", (w.op("Sigmoid", (s,)), gated))
+        p = w.op("Mul", (_opened(w, wide, s), gated))
         kept = w.op("Mul", (named["sru.mask"], p))
         return kept, w.op("Sub", (p, kept))
-    logit = gate_logit(spec.threshold)
-    if isinstance(logit, bool):
-        return _constant_branches(w, spec, s, gated, logit)
+    bound: float | bool = spec.threshold if style.literal_gate else gate_logit(spec.threshold)
+    if isinstance(bound, bool):
+        return _constant_branches(w, wide, spec, s, gated, bound)
+    if style.literal_gate:
+        compared = wide.op("Sigmoid", (compared,))
     greater = "Greater" if spec.comparison is Comparison.GT else "GreaterOrEqual"
-    mask = w.op(greater, (s, w.scalar(logit)))
+    mask = wide.op(greater, (compared, wide.scalar(bound)))
     if spec.gate is Gate.HARD:
         if style.where_mask:
             zero = w.scalar(0.0)
             return w.op("Where", (mask, gated, zero)), w.op("Where", (mask, zero, gated))
         kept = w.op("Mul", (w.op("Cast", (mask,), to=w.dtype), gated))
         return kept, w.op("Sub", (gated, kept))
-    r = w.op("Sigmoid", (s,))
-    first, second = _soft_weights(w, spec, style, mask, r)
+    first, second = _soft_weights(w, spec, style, mask, _opened(w, wide, s))
     return w.op("Mul", (first, gated)), w.op("Mul", (second, gated))
+
+
+def _opened(w: Writer, wide: Writer, s: str) -> str:
+    """``r = sigmoid(s)``, computed in the gate's type and rounded once."""
+    return wide.cast(wide.op("Sigmoid", (s,)), wide.dtype, w.dtype)
 
 
 def _soft_weights(w: Writer, spec: SRUSpec, style: GraphStyle, mask: str, r: str) -> tuple[str, str]:
@@ -107,12 +149,14 @@ def _soft_weights(w: Writer, spec: SRUSpec, style: GraphStyle, mask: str, r: str
     return first, w.op("Sub", (first, m)) if spec.gate is Gate.SOFT else w.op("Mul", (r, m))
 
 
-def _constant_branches(w: Writer, spec: SRUSpec, s: str, gated: str, value: bool) -> tuple[str, str]:
+def _constant_branches(
+    w: Writer, wide: Writer, spec: SRUSpec, s: str, gated: str, value: bool
+) -> tuple[str, str]:
     """The threshold lies outside (0, 1): the mask is ``value`` everywhere."""
     nothing = w.op("Mul", (gated, w.scalar(0.0)))
     if spec.gate is Gate.HARD:
         return (gated, nothing) if value else (nothing, gated)
-    part = w.op("Mul", (w.op("Sigmoid", (s,)), gated))
+    part = w.op("Mul", (_opened(w, wide, s), gated))
     if spec.gate is Gate.SOFT:
         return (gated, nothing) if value else (part, part)
     return (gated, part) if value else (part, nothing)

@@ -30,12 +30,17 @@ class Norm(StrEnum):
 
 
 class GammaWeight(StrEnum):
-    """``w`` from gamma: divided by its sum, its absolute sum, softmax over channels, or all ones."""
+    """``w`` from gamma: divided by its sum, its absolute sum, softmax over channels, or all ones.
+
+    STORED: ``w`` is a tensor of its own (role "weight"), as in a program whose exporter has already computed it;
+    with a static gate the mask is one, too (role "mask"), and comparison and threshold mean nothing.
+    """
 
     SUM = "sum"
     ABS_SUM = "abs_sum"
     SOFTMAX = "softmax"
     NONE = "none"
+    STORED = "stored"
 
 
 class Gate(StrEnum):

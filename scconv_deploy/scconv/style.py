@@ -21,6 +21,7 @@ class GraphStyle:
     ``gate_in_half``: in half precision, compute SRU's norm and comparison in the activations' type (sign form)
     instead of a float32 island; chosen per target by measurement (DECISIONS.md). No effect in fp32.
     ``literal_gate``: ``sigmoid(s) > t`` as the paper writes it (``--gate sigmoid``), for comparison only.
+    ``fused``: the operators of ``fused_ops`` for SRU and for the fuse, where the type and the gate's form allow.
     """
 
     where_mask: bool = False
@@ -28,3 +29,4 @@ class GraphStyle:
     concat_fuse: bool = False
     gate_in_half: bool = False
     literal_gate: bool = False
+    fused: bool = False

@@ -34,9 +34,23 @@ class Writer:
         """A pen for a submodule, writing into the same lists."""
         return Writer(f"{self.path}.{child}" if self.path else child, self.dtype, self.call, self)
 
+    def typed(self, dtype: int) -> Writer:
+        """The same pen for values of another element type."""
+        return Writer(self.path, dtype, self.call, self)
+
+    def cast(self, value: str, dtype: int, to: int) -> str:
+        """``value`` of type ``dtype`` as ``to``; nothing is written where the two are one."""
+        return value if dtype == to else self.op("Cast", (value,), to=to)
+
     def op(self, kind: str, inputs: Sequence[str], out: str | None = None, **attributes: Any) -> str:
         """Write one single-output operator of the standard domain; returns its output's name."""
         return self._node(kind, inputs, [out or self._value(kind)], attributes)[0]
+
+    def pair(self, kind: str, inputs: Sequence[str], **attributes: Any) -> tuple[str, str]:
+        """Write one operator with two outputs; ``domain=`` names another domain than the standard one."""
+        first = self._value(kind)
+        made = self._node(kind, inputs, [f"{first}_0", f"{first}_1"], attributes)
+        return made[0], made[1]
 
     def split(self, x: str, sizes: tuple[int, int]) -> tuple[str, str]:
         """Split along the channel axis into two pieces."""
@@ -60,9 +74,9 @@ class Writer:
 
     def filled(self, value: float, count: int) -> str:
         """A vector of ``count`` equal values of the activations' type, named shortly."""
-        name = f"{self._root or 'model'}/filled[{count}]_{value}"
+        dtype = onnx.helper.tensor_dtype_to_np_dtype(self.dtype)
+        name = f"{self._root or 'model'}/{dtype.name}_filled[{count}]_{value}"
         if name not in self.tensors:
-            dtype = onnx.helper.tensor_dtype_to_np_dtype(self.dtype)
             self.tensors[name] = onnx.numpy_helper.from_array(np.full(count, value, dtype), name)
         return name
 

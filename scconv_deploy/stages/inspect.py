@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from scconv_deploy.artifacts import Inspection, TensorSpec
 from scconv_deploy.checkpoint.archive import outline
@@ -22,10 +22,8 @@ from scconv_deploy.checkpoint.state import Chosen, choose_state, modules, strip_
 from scconv_deploy.checkpoint.trust import is_layer_name, is_own_name, refuse_system_calls, trust_options
 from scconv_deploy.checkpoint.zoo_shapes import identify
 from scconv_deploy.errors import InputError
+from scconv_deploy.programs import describe
 from scconv_deploy.workspace import sha256
-
-if TYPE_CHECKING:
-    import onnx
 
 USER_FACTORY = "--factory package.module:callable"
 
@@ -51,13 +49,11 @@ def run(path: Path) -> Inspection:
         facts = {name: entry.fact for name, entry in read_header(path)[0].items()}
         found = _weights(found, strip_prefixes(dict(facts)))
         return replace(found, export_command=f"{_export(path)} {_factory(facts)}")
-    if kind is Kind.ONNX:
-        return _onnx(found, path)
-    notes = {
-        Kind.TORCHSCRIPT: "TorchScript stores compiled code; export the Python model it was made from",
-        Kind.EXPORTED_PROGRAM: "a torch.export archive; export the Python model it was made from",
-    }
-    return replace(found, notes=(notes[kind],))
+    if kind is Kind.TORCHSCRIPT:
+        return describe.torchscript(found, path)
+    return (
+        describe.exported(found, path) if kind is Kind.EXPORTED_PROGRAM else describe.onnx_model(found, path)
+    )
 
 
 def _checkpoint(found: Inspection, path: Path, kind: Kind) -> Inspection:
@@ -153,32 +149,3 @@ def _own_format(found: Inspection, content: Mapping[str, Any]) -> Inspection:
         architecture=str(content.get("architecture")),
         inputs=inputs,
     )
-
-
-def _onnx(found: Inspection, path: Path) -> Inspection:
-    import onnx
-
-    try:
-        model = onnx.load(str(path), load_external_data=False)
-    except Exception as error:
-        raise InputError(f"{path} begins like an ONNX model but cannot be parsed: {error}") from error
-    weights = {t.name for t in model.graph.initializer}
-    inputs = tuple(_value(v) for v in model.graph.input if v.name not in weights)
-    opset = ", ".join(f"{o.domain or 'ai.onnx'} {o.version}" for o in model.opset_import)
-    return replace(
-        found,
-        tensors=len(weights),
-        inputs=inputs,
-        notes=(
-            f"{len(model.graph.node)} nodes, opset {opset}",
-            "already exported: this version exports PyTorch",
-        ),
-    )
-
-
-def _value(value: onnx.ValueInfoProto) -> TensorSpec:
-    from onnx.helper import tensor_dtype_to_np_dtype
-
-    kind = value.type.tensor_type
-    shape = tuple(d.dim_value if d.HasField("dim_value") else d.dim_param or "?" for d in kind.shape.dim)
-    return TensorSpec(value.name, str(tensor_dtype_to_np_dtype(kind.elem_type)), shape)

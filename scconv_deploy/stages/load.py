@@ -2,19 +2,21 @@
 
 Kinds that load today: our own checkpoint format (``scconv-deploy/1``: zoo architecture, settings, weights),
 weights (a state_dict in any wrapper, zip, legacy or safetensors) with ``--factory``, a whole pickled module
-with ``--trust``. With ``--factory`` a pickled module's weights are read without its code, so no trust is needed.
-Every other kind is recognised by content and refused in one sentence.
+with ``--trust``, and programs: ONNX, TorchScript, ``torch.export``. With ``--factory`` a pickled module's weights
+are read without its code, so no trust is needed. Every other kind is refused in one sentence.
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
+from torch.export import ExportedProgram
 
 from scconv_deploy.artifacts import SourceModel, TensorSpec
 from scconv_deploy.checkpoint.archive import outline
@@ -35,27 +37,66 @@ from scconv_deploy.scconv import zoo
 from scconv_deploy.workspace import sha256
 
 
-def run(source: str | Path | nn.Module, config: ExportConfig) -> SourceModel:
-    """Load the model.
+def run(
+    source: str | Path | nn.Module | ExportedProgram,
+    config: ExportConfig,
+    example: Sequence[torch.Tensor] | None = None,
+) -> SourceModel:
+    """Load the model. ``example`` inputs say the shapes of a ScriptModule where ``config`` does not.
 
     Raises:
         InputError: missing, damaged or unsupported file; a state_dict that does not fit; untrusted code.
     """
+    if isinstance(source, torch.jit.ScriptModule):
+        from scconv_deploy.programs import torchscript
+
+        return _in_float32(torchscript.from_module(source, config, example))
+    if isinstance(source, ExportedProgram):
+        from scconv_deploy.programs import exported
+
+        return _in_float32(exported.from_program(source, config))
     if isinstance(source, nn.Module):
         name = type(source).__qualname__
         return _in_float32(SourceModel(source, f"{name} object", "module in memory", None, name, ()))
     path = Path(source)
     kind = kind_of(path)
+    if kind in PROGRAMS:
+        return _program(path, kind, config)
     if kind is Kind.TORCH_ZIP or kind is Kind.TORCH_LEGACY:
         content = load_inert(path) if config.factory else _with_trust(path, config)
     elif kind is Kind.SAFETENSORS:
         content = read_safetensors(path)
     else:
         raise InputError(
-            f"{path} is a{'n' if kind.value[0] in 'aeiouAEIOU' else ''} {kind}; this version exports PyTorch "
-            "checkpoints and safetensors, give the checkpoint the model was trained into"
+            f"{path} is an {kind}; PyTorch checkpoints, TorchScript and torch.export archives, safetensors and ONNX "
+            "models can be exported: give one of these"
         )
     return _in_float32(_from_content(path, content, kind, config))
+
+
+PROGRAMS = (Kind.ONNX, Kind.TORCHSCRIPT, Kind.EXPORTED_PROGRAM)
+"""Files that hold their own function: no class, no architecture and no variant is missing."""
+
+
+def _program(path: Path, kind: Kind, config: ExportConfig) -> SourceModel:
+    given = {"--factory": config.factory, "--variant": config.variant, "--trust": " ".join(config.trust)}
+    for option, value in given.items():
+        if value:
+            raise InputError(
+                f"{option} {value} does not apply to {path}: the {kind} holds its whole function; leave it out"
+            )
+    # Reading programs takes libraries (onnxruntime, torch.export) that weights do not need.
+    if kind is Kind.ONNX:
+        from scconv_deploy.programs import onnx_file
+
+        return onnx_file.load(path, config)
+    if kind is Kind.TORCHSCRIPT:
+        from scconv_deploy.programs import torchscript
+
+        return _in_float32(torchscript.load(path, config))
+    from scconv_deploy.programs import exported
+
+    return _in_float32(exported.load(path, config))
 
 
 def _in_float32(model: SourceModel) -> SourceModel:
@@ -66,7 +107,7 @@ def _in_float32(model: SourceModel) -> SourceModel:
         return model
     note = (
         f"the weights are stored as {', '.join(d.removeprefix('torch.') for d in other)}; they were "
-        "converted to float32, in which the artifact was built and verified"
+        "converted to float32, the reference that the artifact is compared with"
     )
     # A module in memory is the user's: it is never changed.
     return replace(model, module=copy.deepcopy(model.module).float(), notes=(*model.notes, note))

@@ -6,7 +6,7 @@ import json
 import platform
 import shlex
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -22,10 +22,11 @@ from scconv_deploy.artifacts import (
     StageTiming,
     TracedGraph,
 )
-from scconv_deploy.config import DEFAULT_OPSET, ExportConfig, ShapeRange, dims
+from scconv_deploy.config import Budgets, ExportConfig, GateForm, Precision, ShapeRange, default_opset, dims
 from scconv_deploy.report.html import render
 from scconv_deploy.report.to_json import to_json
 from scconv_deploy.runtime.engine import SCHEMA
+from scconv_deploy.scconv.style import GraphStyle
 from scconv_deploy.verdicts import GoldenSamples, ParityReport
 from scconv_deploy.workspace import MANIFEST, sha256
 
@@ -45,6 +46,7 @@ class Contents:
     golden: GoldenSamples
     stages: tuple[StageTiming, ...]
     notes: tuple[str, ...]
+    style: GraphStyle = field(default_factory=GraphStyle)
 
 
 def run(contents: Contents, config: ExportConfig, folder: Path) -> dict[str, Json]:
@@ -64,8 +66,10 @@ def run(contents: Contents, config: ExportConfig, folder: Path) -> dict[str, Jso
 def reproduce(source: SourceModel, config: ExportConfig) -> str:
     """The command line that makes this bundle again."""
     words = ["scconv-export", source.origin, "--target", config.target, "--precision", config.precision.value]
-    if config.opset != DEFAULT_OPSET:
+    if config.opset != default_opset(config.precision):
         words += ["--opset", str(config.opset)]
+    words += ["--gate", config.gate.value] if config.gate is not GateForm.EXACT else []
+    words += ["--io-dtype", config.io_dtype.value] if config.io_dtype is not Precision.FP32 else []
     for shape in config.shapes:
         words += _shape_words(shape)
     for name, value in (
@@ -79,10 +83,24 @@ def reproduce(source: SourceModel, config: ExportConfig) -> str:
             words += [name, str(value)]
     for trusted in config.trust:
         words += ["--trust", trusted]
+    words += _budget_words(config.budgets)
+    words += ["--bisect"] if config.bisect else []
     words += ["--seed", str(config.seed)] if config.seed else []
     words += [] if config.simplify else ["--no-simplify"]
     words += [] if config.verify else ["--no-verify"]
     return shlex.join(words)
+
+
+def _budget_words(budgets: Budgets) -> list[str]:
+    words = []
+    if budgets.max_flip_rate is not None:
+        words += ["--max-flip-rate", str(budgets.max_flip_rate)]
+    for option, limits in (("--atol", budgets.atol), ("--rtol", budgets.rtol)):
+        for name, value in limits.items():
+            words += [option, f"{name}:{value}" if name else str(value)]
+    if budgets.check_error_stat is not None:
+        words += ["--check-error-stat", budgets.check_error_stat.value]
+    return words
 
 
 def _shape_words(shape: ShapeRange) -> list[str]:
@@ -106,9 +124,17 @@ def _manifest(contents: Contents, config: ExportConfig) -> dict[str, Json]:
         "artifact": built.primary.name,
         "inputs": to_json(graph.inputs),
         "outputs": to_json(graph.outputs),
-        "precision": {"asked": config.precision.value, "built": built.precision_built},
+        "samples": "real" if config.calib is not None else "random",
+        "precision": {
+            "asked": config.precision.value,
+            "built": built.precision_built,
+            "io": config.io_dtype.value,
+            "blocks": to_json(built.precision_per_block),
+        },
+        "gate": config.gate.value,
         "opset": graph.opset,
         "form": config.form.value,
+        "style": to_json(asdict(contents.style)),
         "source": {
             "origin": source.origin,
             "kind": source.kind,

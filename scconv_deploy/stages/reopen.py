@@ -1,24 +1,41 @@
-"""reopen: a bundle on disk -> the artifact and graph that ``verify`` takes, and its golden samples."""
+"""reopen: a bundle on disk -> the artifact and graph that ``verify`` takes, its samples, and how it was made."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import onnx
 
 from scconv_deploy.artifacts import BuiltArtifact, TensorSpec, TracedGraph
+from scconv_deploy.config import ExportConfig, Form, GateForm, Precision
 from scconv_deploy.errors import CapabilityError, InputError
 from scconv_deploy.runtime.backends import open_runner
+from scconv_deploy.runtime.dtypes import numpy_dtype
 from scconv_deploy.runtime.engine import check_hashes, read_golden, read_manifest
+from scconv_deploy.scconv.style import GraphStyle
 from scconv_deploy.verdicts import GoldenSamples
 
 GRAPH = "model.onnx"
 
 
-def run(path: Path) -> tuple[BuiltArtifact, TracedGraph, GoldenSamples]:
+@dataclass(frozen=True, slots=True)
+class Reopened:
+    """A bundle read back. ``config`` holds what decides the graph (target, precision, opset, gate, I/O type);
+    with ``style`` the user's module is lowered again as it was lowered for the bundle. ``has_real_samples``: its
+    golden inputs were the user's, so that the task's metric means something on them."""
+
+    built: BuiltArtifact
+    graph: TracedGraph
+    golden: GoldenSamples
+    config: ExportConfig
+    style: GraphStyle
+    has_real_samples: bool
+
+
+def run(path: Path) -> Reopened:
     """Read a bundle back; every file's hash is checked first.
 
     Whether the artifact can be executed is found out again: this may be another machine than the one that
@@ -38,6 +55,7 @@ def run(path: Path) -> tuple[BuiltArtifact, TracedGraph, GoldenSamples]:
         precision_built=str(manifest["precision"]["built"]),
         tool_versions={},
         not_executed=_why_not_here(str(manifest["runtime"]), artifact),
+        precision_per_block=_per_block(manifest["precision"].get("blocks")),
     )
     blocks = manifest["recognition"]["blocks"]
     graph = TracedGraph(
@@ -48,14 +66,40 @@ def run(path: Path) -> tuple[BuiltArtifact, TracedGraph, GoldenSamples]:
         block_paths=tuple(str(b["path"]) for b in blocks),
     )
     inputs, outputs = read_golden(path)
-    return built, graph, GoldenSamples(inputs, outputs)
+    golden = GoldenSamples(inputs, outputs)
+    real = manifest.get("samples") == "real"
+    return Reopened(built, graph, golden, _config(manifest), _style(manifest), real)
+
+
+def _config(manifest: Mapping[str, Any]) -> ExportConfig:
+    """Bundles written before half precision existed say nothing of gate and I/O type: exact and fp32."""
+    precision = manifest["precision"]
+    return ExportConfig(
+        target=str(manifest.get("target", "onnx")),
+        precision=Precision(precision["asked"]),
+        opset=int(manifest["opset"]),
+        form=Form(manifest.get("form", Form.STANDARD.value)),
+        gate=GateForm(manifest.get("gate", GateForm.EXACT.value)),
+        io_dtype=Precision(precision.get("io", Precision.FP32.value)),
+    )
+
+
+def _style(manifest: Mapping[str, Any]) -> GraphStyle:
+    """Fields of later versions are left out: every style computes the same function in real arithmetic."""
+    known = {f.name for f in fields(GraphStyle)}
+    stored = manifest.get("style") or {}
+    return GraphStyle(**{name: bool(value) for name, value in stored.items() if name in known})
+
+
+def _per_block(blocks: Mapping[str, Mapping[str, str]] | None) -> dict[str, dict[str, str]]:
+    return {str(path): {str(k): str(v) for k, v in roles.items()} for path, roles in (blocks or {}).items()}
 
 
 def tensor_spec(data: Mapping[str, Any]) -> TensorSpec:
     """A TensorSpec from its JSON form."""
     return TensorSpec(
         name=str(data["name"]),
-        dtype=str(np.dtype(data["dtype"])),
+        dtype=numpy_dtype(str(data["dtype"])).name,
         shape=tuple(data["shape"]),
         minimum=tuple(data.get("minimum", ())),
         optimum=tuple(data.get("optimum", ())),

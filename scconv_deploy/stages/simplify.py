@@ -19,6 +19,7 @@ import onnxsim
 from scconv_deploy.artifacts import TracedGraph
 from scconv_deploy.config import ExportConfig
 from scconv_deploy.errors import BuildError, first_line
+from scconv_deploy.scconv.fused_ops import attach_functions
 
 MAX_BYTES = 2**31 - 2**20
 """A serialised ModelProto must stay below 2 GiB; beyond, ONNX needs external data: no target reads it yet."""
@@ -47,6 +48,7 @@ def run(graph: TracedGraph, config: ExportConfig) -> TracedGraph:
             )
         else:
             model = _keep_interface(graph.model, simplified)
+    attach_functions(model)
     check(model)
     return replace(graph, model=model, notes=tuple(notes))
 

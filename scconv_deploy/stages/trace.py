@@ -12,6 +12,7 @@ import builtins
 import contextlib
 import copy
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any, cast
 
 import onnx
@@ -20,41 +21,55 @@ from torch import nn
 from torch.utils._pytree import tree_flatten_with_path
 
 from scconv_deploy.artifacts import LoweredModel, TensorSpec, TracedGraph
-from scconv_deploy.config import ExportConfig
+from scconv_deploy.config import ExportConfig, Precision
 from scconv_deploy.errors import InputError
 from scconv_deploy.graph.expand import expand_blocks
+from scconv_deploy.graph.io_types import set_io_types
 from scconv_deploy.graph.names import rename_nodes, strip_metadata
-from scconv_deploy.inputs import UNBOUNDED, example_tensors, reason, run_once
+from scconv_deploy.inputs import UNBOUNDED, example_tensors, forward_names, reason, run_once
 from scconv_deploy.quiet import quiet_exporter
 from scconv_deploy.scconv.emit import can_emit
 from scconv_deploy.scconv.operator import with_block_operators
+from scconv_deploy.scconv.typed import TORCH_TYPES, typed_inputs
 from scconv_deploy.threads import threads_for
+
+DTYPE_NAMES = {Precision.FP32: "float32", Precision.FP16: "float16", Precision.BF16: "bfloat16"}
 
 
 def run(lowered: LoweredModel, inputs: tuple[TensorSpec, ...], config: ExportConfig) -> TracedGraph:
     """Trace at the optimum shapes, with dynamic axes as ``inputs`` says.
 
+    The graph computes in ``lowered.precision``; its floating inputs and outputs, in the file and in the
+    returned specifications, have the type ``config.io_dtype``.
+
     Raises:
         InputError: the model does not run on, or cannot be traced with, these inputs.
     """
-    example = example_tensors(inputs, config.seed, tracing_shapes(inputs))
+    given = example_tensors(inputs, config.seed, tracing_shapes(inputs))
+    example = typed_inputs(given, TORCH_TYPES[lowered.precision])
     with threads_for(t.numel() for t in example):
         results = run_once(lowered.module, example, inputs)
-    output_names = _unique(_output_names(results), taken=[s.name for s in inputs])
+    output_names = _unique(_names_of_outputs(lowered.module, results), taken=[s.name for s in inputs])
     # A deep copy would double the weights' memory; the swap shares them and leaves the deploy modules alone.
     traceable = with_block_operators(shallow_copy(lowered.module), can_emit)
     model = _to_onnx(traceable, example, inputs, output_names, config.opset)
     expand_blocks(model)
     rename_nodes(model)
     strip_metadata(model)
+    set_io_types(model, config.io_dtype)
     return TracedGraph(
         model=model,
-        inputs=inputs,
+        inputs=tuple(_outside(spec, config.io_dtype) for spec in inputs),
         outputs=_output_specs(model),
         opset=config.opset,
         block_paths=lowered.block_paths,
         notes=lowered.notes,
     )
+
+
+def _outside(spec: TensorSpec, io_dtype: Precision) -> TensorSpec:
+    floating = getattr(torch, spec.dtype).is_floating_point
+    return replace(spec, dtype=DTYPE_NAMES[io_dtype]) if floating else spec
 
 
 def tracing_shapes(inputs: Sequence[TensorSpec]) -> dict[str, tuple[int, ...]]:
@@ -133,7 +148,7 @@ def _to_onnx(
                 opset_version=opset,
                 input_names=[s.name for s in inputs],
                 output_names=list(output_names),
-                dynamic_shapes=shapes if any(shapes) else None,
+                dynamic_shapes=_by_argument(module, shapes) if any(shapes) else None,
                 verbose=False,
             )
         except Exception as error:
@@ -145,6 +160,11 @@ def _to_onnx(
     return model
 
 
+def _by_argument(module: nn.Module, shapes: tuple[dict[int, Any], ...]) -> tuple[Any, ...]:
+    """torch.export counts arguments of forward: ``*inputs``, as programs have it, is one that holds them all."""
+    return shapes if forward_names(module) else (shapes,)
+
+
 def _check_opset(model: onnx.ModelProto, opset: int) -> None:
     built = {o.domain: o.version for o in model.opset_import}.get("", 0)
     if built != opset:
@@ -152,6 +172,13 @@ def _check_opset(model: onnx.ModelProto, opset: int) -> None:
             f"opset {opset} was asked for, but this model could only be written in opset {built}; "
             f"use --opset {built}"
         )
+
+
+def _names_of_outputs(module: nn.Module, results: object) -> list[str]:
+    """A program's own output names, where the module was read from one; else by structure."""
+    found = _output_names(results)
+    own = getattr(module, "output_names", None)
+    return list(own) if isinstance(own, tuple) and len(own) == len(found) else found
 
 
 def _output_names(results: object) -> list[str]:

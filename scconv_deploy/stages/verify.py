@@ -1,15 +1,16 @@
 """verify: the built artifact against the user's own PyTorch module -> :class:`ParityReport`.
 
-Two questions. Does every piece of the graph compute what the user's modules compute (teacher-forced)? Does
-the whole artifact, run as it will be served, give the user's outputs, over several batches and sizes? Where
-this machine cannot execute the artifact, the graph it was built from is run instead and the report says so.
+Does every piece of the graph compute what the user's modules compute (teacher-forced), and do its gates
+decide alike? Does the whole artifact, run as it will be served, give the user's outputs, over several batches
+and sizes, and on the task? Where this machine cannot execute the artifact, or only in another arithmetic, the
+graph it was built from is run instead and the report says so.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import replace
+from typing import cast
 
 import numpy as np
 import onnx
@@ -17,28 +18,39 @@ import torch
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
 from scconv_deploy.artifacts import BuiltArtifact, LoweredModel, TracedGraph
-from scconv_deploy.contracts import Progress, Runner
-from scconv_deploy.errors import InputError, VerificationError
-from scconv_deploy.metrics import judge
+from scconv_deploy.config import ExportConfig, Precision
+from scconv_deploy.contracts import Metric, Progress, Runner
+from scconv_deploy.errors import CapabilityError, InputError, VerificationError, first_line
+from scconv_deploy.interpret.runner import TorchRunner
+from scconv_deploy.metrics import gated_value, judge
+from scconv_deploy.parity.budgets import END_TO_END, FLIP_RATE, Settled, end_budgets, gate_budgets, settle
+from scconv_deploy.parity.budgets import task_budget as budget_of
 from scconv_deploy.parity.cases import Case, make_cases
+from scconv_deploy.parity.endtoend import (
+    Sides,
+    Typed,
+    cast_to,
+    compare_all,
+    must_name_the_same,
+    task_of,
+    widened,
+)
 from scconv_deploy.parity.piecewise import PieceChecks, check_pieces
 from scconv_deploy.parity.reference import Reference
-from scconv_deploy.parity.verdict import decide
+from scconv_deploy.parity.verdict import Evidence, decide
 from scconv_deploy.runtime.backends import open_runner
 from scconv_deploy.runtime.onnx import OnnxRunner, version
+from scconv_deploy.scconv.typed import TORCH_TYPES
 from scconv_deploy.threads import threads_for
-from scconv_deploy.tolerances import END_TO_END_FP32
-from scconv_deploy.verdicts import Comparison, GoldenSamples, ParityReport, Tolerance, Verdict
-
-TRUTH_ELEMENTS = 2**19
-"""Input elements run in float64 (three images of 3x224x224): it costs several times fp32. A case that misses
-its limit always gets its truth, since the verdict asks for it."""
+from scconv_deploy.verdicts import Budget, Comparison, GoldenSamples, ParityReport, TaskMetric
 
 GOLDEN_BATCH = 4
 """Samples that travel with the bundle."""
 
 PIECE_BATCH = 4
-"""Activations each block is judged on."""
+"""Samples whose activations each block is judged on."""
+
+HALVES = (Precision.FP16, Precision.BF16)
 
 
 def run(
@@ -46,64 +58,138 @@ def run(
     graph: TracedGraph,
     lowered: LoweredModel,
     samples: Mapping[str, np.ndarray] | None,
-    seed: int,
-    progress: Progress,
+    config: ExportConfig,
+    listener: Progress,
+    metric: Metric | None = None,
 ) -> tuple[ParityReport, GoldenSamples]:
     """Compare; returns the report and the golden samples of the first case.
+
+    Args:
+        built: the artifact.
+        graph: what it was built from.
+        lowered: the user's module, its certified blocks and the precision of the graph.
+        samples: the user's real samples by input name.
+        config: seed, budgets and whether to bisect.
+        listener: told what is being compared.
+        metric: the user's own measure of quality; top-1 agreement by default.
 
     Raises:
         VerificationError: the artifact cannot be opened or run where PyTorch runs. A difference is no
             exception here: it is the report's verdict.
     """
     names = [o.name for o in graph.outputs]
+    settled = settle(lowered.precision, config.budgets)
     reference = Reference(lowered.reference, graph.inputs, names)
+    cases = _cases(graph, samples, config.seed)
     notes = list(graph.notes)
-    cases = make_cases(graph.inputs, samples, seed)
     with threads_for(array.size for case in cases for array in case.inputs.values()):
-        truth = _truth(lowered, graph, names, notes)
+        truth = _truth(lowered, graph, cases[0], notes)
+        listener.update("comparing piece by piece")
+        pieces = _pieces(_executed(built, graph), lowered, (reference, truth), cases, settled, config)
         golden = golden_samples(reference, cases)
-        progress.update("comparing piece by piece")
-        pieces = _pieces(_executed(built, graph), lowered, reference, truth, cases)
-        with _runner(built, graph, torch.get_num_threads()) as runner:
-            compared = _compare_all(runner, reference, truth, cases, progress)
-    report = decide(
-        subject=_subject(built),
-        tolerance=END_TO_END_FP32,
-        comparisons=compared[0],
-        against_float64=compared[1],
-        reference_against_float64=compared[2],
+        half = lowered.precision in HALVES
+        same = (
+            Reference(lowered.reference, graph.inputs, names, TORCH_TYPES[lowered.precision])
+            if half
+            else None
+        )
+        with _runner(built, graph, half, torch.get_num_threads()) as runner:
+            sides = Sides(runner, lowered.original or reference, truth, same)
+            simulated = half and not _on_device(built)
+            found = compare_all(sides, cases, settled, listener, simulated)
+    if half:
+        notes += _wiring(built, graph, cases[0])
+    task = task_of(found, metric)
+    asked, default = _budgets(settled, pieces, found.direct, found.values, task)
+    evidence = Evidence(
+        comparisons=found.direct,
+        against_float64=found.wide,
+        reference_against_float64=found.itself,
+        same_precision=found.same,
         pieces=pieces,
+        asked=asked,
+        default=default,
+        task=task,
         has_other_gates=bool(lowered.recognition.left_as_is),
+        precision=lowered.precision.value,
+    )
+    report = decide(
+        evidence,
+        subject=_subject(built, half),
+        tolerance=settled.tolerance(names[0]),
         artifact_executed=built.not_executed is None,
         notes=[*notes, *pieces.notes, *([built.not_executed] if built.not_executed else [])],
     )
     return report, golden
 
 
-def run_golden(built: BuiltArtifact, graph: TracedGraph, golden: GoldenSamples) -> ParityReport:
+def run_golden(
+    built: BuiltArtifact, graph: TracedGraph, golden: GoldenSamples, config: ExportConfig
+) -> ParityReport:
     """Compare with the outputs the user's module gave at export time; needs no PyTorch model.
 
     Raises:
         VerificationError: the artifact cannot be opened, or names other outputs than the samples.
     """
-    with _runner(built, graph) as runner:
-        got = runner.run(golden.inputs)
+    half = config.precision in HALVES
+    settled = settle(config.precision, config.budgets)
+    with _runner(built, graph, half) as runner:
+        got = runner.run({k: widened(v) for k, v in golden.inputs.items()})
     # Also refuses golden samples whose outputs were taken out: comparing nothing would pass.
-    _same_names(golden.outputs, got)
-    found = [
-        judge("golden samples", name, want, got[name], END_TO_END_FP32)
-        for name, want in golden.outputs.items()
-    ]
+    must_name_the_same(golden.outputs, got)
+    found, values = [], []
+    for name, want in golden.outputs.items():
+        tolerance = settled.tolerance(name)
+        found.append(judge("golden samples", name, want, got[name], tolerance))
+        values.append(gated_value(want, got[name], tolerance))
+    asked, default = _budgets(settled, PieceChecks(), found, values, None)
+    evidence = Evidence(found, (), (), (), PieceChecks(), asked, default, precision=config.precision.value)
     return decide(
-        subject=_subject(built),
-        tolerance=END_TO_END_FP32,
-        comparisons=found,
-        against_float64=(),
-        reference_against_float64=(),
-        pieces=PieceChecks(),
-        has_other_gates=False,
+        evidence,
+        subject=_subject(built, half),
+        tolerance=settled.tolerance(next(iter(golden.outputs))),
         artifact_executed=built.not_executed is None,
         notes=[built.not_executed] if built.not_executed else [],
+    )
+
+
+def golden_samples(reference: Reference, cases: Sequence[Case]) -> GoldenSamples:
+    """A few inputs with the user's own outputs: one batch, of the size the graph takes, in its input types
+    (bfloat16 as float32: NumPy files have no such type)."""
+    inputs = _piece_batches(reference, cases, GOLDEN_BATCH)[0]
+    types = {s.name: s.dtype for s in reference.inputs if s.dtype == "float16"}
+    return GoldenSamples({k: cast_to(v, types.get(k)) for k, v in inputs.items()}, reference.run(inputs))
+
+
+def _budgets(
+    settled: Settled,
+    pieces: PieceChecks,
+    comparisons: Sequence[Comparison],
+    values: Sequence[float],
+    task: TaskMetric | None,
+) -> tuple[list[Budget], list[Budget]]:
+    """Those the user set, and the precision's own."""
+    made = [*gate_budgets(settled, pieces.checks), *end_budgets(settled, comparisons, values)]
+    if task is not None:
+        made.append(budget_of(settled, task))
+
+    def is_asked(budget: Budget) -> bool:
+        if budget.name == FLIP_RATE:
+            return FLIP_RATE in settled.by_user
+        outputs = [c.output for c in comparisons if budget.name.startswith(f"{END_TO_END}, {c.output} ")]
+        return any(settled.asked(output) for output in outputs)
+
+    return [b for b in made if is_asked(b)], [b for b in made if not is_asked(b)]
+
+
+def _cases(graph: TracedGraph, samples: Mapping[str, np.ndarray] | None, seed: int) -> tuple[Case, ...]:
+    """Floating inputs as float32 values that the graph's own input type holds: all sides see the same."""
+    wide = [replace(s, dtype="float32") if s.dtype in ("float16", "bfloat16") else s for s in graph.inputs]
+    given = None if samples is None else {k: widened(v) for k, v in samples.items()}
+    types = {s.name: s.dtype for s in graph.inputs}
+    return tuple(
+        replace(case, inputs={k: widened(cast_to(v, types[k])) for k, v in case.inputs.items()})
+        for case in make_cases(wide, given, seed)
     )
 
 
@@ -118,72 +204,18 @@ def _executed(built: BuiltArtifact, graph: TracedGraph) -> TracedGraph:
         raise VerificationError(f"{built.primary.name} cannot be read back: {error}") from error
 
 
-def golden_samples(reference: Reference, cases: Sequence[Case]) -> GoldenSamples:
-    """A few inputs with the user's own outputs: one batch, of the size the graph takes."""
-    inputs = _piece_batches(reference, cases, GOLDEN_BATCH)[0]
-    return GoldenSamples(inputs, reference.run(inputs))
-
-
-def compare(
-    runner: Runner, reference: Reference, case: Case, tolerance: Tolerance
-) -> tuple[list[Comparison], dict[str, np.ndarray], dict[str, np.ndarray]]:
-    """Run one case on both sides; every output is judged.
-
-    Raises:
-        VerificationError: the artifact refuses the case, or names other outputs.
-    """
-    want = reference.run(case.inputs)
-    try:
-        got = runner.run(case.inputs)
-    except InputError as error:
-        raise VerificationError(
-            f"the artifact does not run on {case.name}, which the PyTorch model takes: {error}"
-        ) from error
-    _same_names(want, got)
-    return [judge(case.name, name, want[name], got[name], tolerance) for name in want], want, got
-
-
-def _same_names(want: Mapping[str, np.ndarray], got: Mapping[str, np.ndarray]) -> None:
-    missing = set(want) ^ set(got)
-    if missing:
-        raise VerificationError(
-            f"the artifact and the model name different outputs: {', '.join(sorted(missing))}"
-        )
-
-
-def _compare_all(
-    runner: Runner, reference: Reference, truth: Reference | None, cases: Sequence[Case], progress: Progress
-) -> tuple[list[Comparison], list[Comparison], list[Comparison]]:
-    direct: list[Comparison] = []
-    wide: list[Comparison] = []
-    itself: list[Comparison] = []
-    spent = 0
-    for index, case in enumerate(cases):
-        progress.update(f"comparing {case.name}", index / len(cases))
-        found, want, got = compare(runner, reference, case, END_TO_END_FP32)
-        direct += found
-        size = sum(a.size for a in case.inputs.values())
-        missed = any(c.verdict is Verdict.FAIL for c in found)
-        if truth is None or (spent + size > TRUTH_ELEMENTS and not missed):
-            continue
-        spent += size
-        exact = truth.run(case.inputs)
-        for name in want:
-            wide.append(judge(case.name, name, exact[name], got[name], END_TO_END_FP32))
-            itself.append(judge(case.name, name, exact[name], want[name], END_TO_END_FP32))
-    return direct, wide, itself
-
-
 def _pieces(
     graph: TracedGraph,
     lowered: LoweredModel,
-    reference: Reference,
-    truth: Reference | None,
+    references: tuple[Reference, Reference | None],
     cases: Sequence[Case],
+    settled: Settled,
+    config: ExportConfig,
 ) -> PieceChecks:
     if not graph.block_paths:
         return PieceChecks()
-    return check_pieces(graph, lowered, reference, truth, _piece_batches(reference, cases, PIECE_BATCH))
+    batches = _piece_batches(references[0], cases, PIECE_BATCH)
+    return check_pieces(graph, lowered, *references, batches, settled, config.bisect)
 
 
 def _piece_batches(reference: Reference, cases: Sequence[Case], count: int) -> list[dict[str, np.ndarray]]:
@@ -206,32 +238,61 @@ def _free(reference: Reference) -> bool:
     return all(s.shape and isinstance(s.shape[0], str) and s.minimum[0] == 1 for s in reference.inputs)
 
 
-def _truth(
-    lowered: LoweredModel, graph: TracedGraph, names: Sequence[str], notes: list[str]
-) -> Reference | None:
+def _truth(lowered: LoweredModel, graph: TracedGraph, case: Case, notes: list[str]) -> Reference | None:
     """The module in float64, or None with a note where it cannot run so (constants typed float32)."""
-    wide = Reference(lowered.reference, graph.inputs, names, wide=True)
-    case = make_cases(graph.inputs, None, 0)[0]
+    wide = Reference(lowered.reference, graph.inputs, [o.name for o in graph.outputs], torch.float64)
+    few = {k: v[:1] if _free(wide) else v for k, v in case.inputs.items()}
     try:
-        wide.run(case.inputs)
+        wide.run(few)
     except Exception as error:  # noqa: BLE001 - user code may raise anything
-        notes.append(f"no float64 truth: the model does not run in float64 ({str(error).splitlines()[0]})")
+        notes.append(f"no float64 truth: the model does not run in float64 ({first_line(error)})")
         return None
     return wide
 
 
-def _runner(
-    built: BuiltArtifact, graph: TracedGraph, threads: int | None = None
-) -> AbstractContextManager[Runner]:
+def _on_device(built: BuiltArtifact) -> bool:
+    """Whether the artifact itself runs here, in the types it was built with."""
+    return built.not_executed is None and built.runtime != "onnxruntime"
+
+
+def _runner(built: BuiltArtifact, graph: TracedGraph, half: bool, threads: int | None = None) -> Runner:
+    types = {s.name: s.dtype for s in graph.inputs}
     try:
+        if half and not _on_device(built):
+            return Typed(TorchRunner(_executed(built, graph).model), types)
         if built.not_executed is not None:
-            return OnnxRunner(graph.model.SerializeToString(), threads=threads)
-        return open_runner(built.runtime, built.primary, threads)
+            return Typed(OnnxRunner(graph.model.SerializeToString(), threads=threads), types)
+        return Typed(_opened(built, threads), types)
     except InputError as error:
         raise VerificationError(f"{built.primary.name} was built but cannot be opened: {error}") from error
 
 
-def _subject(built: BuiltArtifact) -> str:
+def _opened(built: BuiltArtifact, threads: int | None) -> Runner:
+    # Every backend is a Runner; its signature names the context manager that it is, too.
+    return cast(Runner, open_runner(built.runtime, built.primary, threads))
+
+
+def _wiring(built: BuiltArtifact, graph: TracedGraph, case: Case) -> list[str]:
+    """Whether ONNX Runtime takes the file at all: no evidence about its types, which it widens."""
+    if built.runtime != "onnxruntime" or built.not_executed is not None:
+        return []
+    types = {s.name: s.dtype for s in graph.inputs}
+    try:
+        with Typed(_opened(built, 1), types) as runner:
+            runner.run(case.inputs)
+    except (InputError, CapabilityError, TypeError, ValueError, RuntimeError) as error:
+        return [f"ONNX Runtime on CPU does not run this graph ({first_line(error)})"]
+    return [
+        "it also runs in ONNX Runtime on CPU, which computes 16-bit types in float32: no evidence of them"
+    ]
+
+
+def _subject(built: BuiltArtifact, half: bool) -> str:
+    if half and not _on_device(built):
+        what = built.primary.name
+        if built.not_executed is not None:
+            what = f"the ONNX graph {built.primary.name} was built from"
+        return f"{what}, in torch, rounding after every operator to the types it states"
     if built.not_executed is not None:
         return f"the ONNX graph {built.primary.name} was built from, in ONNX Runtime {version()} on CPU"
     if built.runtime == "onnxruntime":

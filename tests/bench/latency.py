@@ -1,99 +1,122 @@
-"""How fast the exported networks run: our bundle, the naive export, PyTorch eager and the plain network.
+"""How fast the exported networks run: our bundle, its plain twin, the naive export and PyTorch.
 
-Two comparisons, each interleaved in one run at batch 1 and 8 and on 1 and 2 threads:
+Three networks, each interleaved in one run at batch 1 and 8 and on 1 and 2 threads; the yardstick is the plain
+twin, exported as ours is: SCConv-ResNet-50 and SCConv-ResNet-18 (224x224, untrained, F3 blocks), and the trained
+``samples/digits/model.pt``. torch.compile takes half a minute of compiling in each setting, so it is measured on
+the last one only, at batch 1 on one thread.
 
-* 224x224: the plain ResNet-50 (the yardstick: what SCConv replaces), our SCConv-ResNet-50 bundle, the naive
-  export of the same network, and PyTorch eager; untrained weights, F3 blocks;
-* digits: our bundle of ``samples/digits/model.pt`` (the yardstick is its PyTorch eager).
+    python -m tests.bench.latency [--duration 2] [--only digits]
 
-    python -m tests.bench.latency [--duration 2]
+Writes ``results/latency.json`` (whole reports) and appends one line per network to ``results/history.jsonl``.
 """
 
 from __future__ import annotations
 
 import argparse
-import tempfile
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from rich.console import Console
 from torch import nn
 
-from scconv_deploy.artifacts import Json, Timing
-from scconv_deploy.config import BenchConfig, ExportConfig, shape_ranges
-from scconv_deploy.contracts import Silence
-from scconv_deploy.pipeline import run_benchmark, run_export
-from scconv_deploy.report.summary import show_timings
+from scconv_deploy.artifacts import Json
+from scconv_deploy.bench_config import BackendKind, BenchConfig
+from scconv_deploy.benchmarking import run_benchmark
+from scconv_deploy.config import ShapeRange, shape_ranges
+from scconv_deploy.report.benchmark import show_benchmark
+from scconv_deploy.report.terminal import Terminal
+from scconv_deploy.report.to_json import to_json
 from scconv_deploy.scconv import zoo
-from tests.bench.machine import load_average, write_results
+from tests.bench import history
+from tests.bench.machine import RESULTS, load_average, write_results
 
 IMAGENET = shape_ranges(["1x3x224x224"])
 DIGITS = Path(__file__).parents[2] / "samples" / "digits" / "model.pt"
+PLAIN, OURS, NAIVE, EAGER, COMPILE = (
+    BackendKind.PLAIN,
+    BackendKind.OURS,
+    BackendKind.NAIVE,
+    BackendKind.EAGER,
+    BackendKind.COMPILE,
+)
 
 
-class _Notes(Silence):
-    """Keeps what was not measured, and why."""
+@dataclass(frozen=True, slots=True)
+class Network:
+    """What is measured, and as what."""
 
-    def __init__(self) -> None:
-        self.notes: list[str] = []
+    name: str
+    subject: Callable[[], str | nn.Module]
+    shapes: tuple[ShapeRange, ...]
+    backends: tuple[BackendKind, ...]
+    batches: tuple[int, ...] = (1, 8)
+    threads: tuple[int, ...] = (1, 2)
 
-    def note(self, text: str) -> None:
-        self.notes.append(text)
+
+def _untrained(name: str) -> Callable[[], nn.Module]:
+    def build() -> nn.Module:
+        torch.manual_seed(0)
+        return zoo.build(name).eval()
+
+    return build
+
+
+NETWORKS = (
+    Network("resnet50_224x224", _untrained("scconv_resnet50"), IMAGENET, (PLAIN, OURS, NAIVE, EAGER)),
+    Network("resnet18_224x224", _untrained("scconv_resnet18"), IMAGENET, (PLAIN, OURS, NAIVE, EAGER)),
+    Network("digits_8x8", lambda: str(DIGITS), (), (PLAIN, OURS, NAIVE, EAGER)),
+    Network("digits_8x8_compiled", lambda: str(DIGITS), (), (PLAIN, OURS, EAGER, COMPILE), (1,), (1,)),
+)
 
 
 def main() -> None:
-    """Measure, write ``results/latency.json``, print the tables."""
+    """Measure, write, print the tables and what changed since the last run on this machine."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--duration", type=float, default=2.0, help="seconds per backend and combination")
+    parser.add_argument("--duration", type=float, default=1.5, help="seconds per backend and setting")
+    parser.add_argument("--only", help="networks whose name holds this; latency.json is then not written")
     options = parser.parse_args()
     before = load_average()
-    with tempfile.TemporaryDirectory() as folder:
-        resnet50 = _resnet50(Path(folder), options.duration)
-        digits = _digits(Path(folder), options.duration)
+    commit = history.commit()
+    reports: dict[str, Json] = {}
+    out = Console(width=100)
+    for network in NETWORKS:
+        if options.only and options.only not in network.name:
+            continue
+        config = BenchConfig(
+            network.batches,
+            network.threads,
+            duration_s=options.duration,
+            iterations=10,
+            shapes=network.shapes,
+            backends=network.backends,
+        )
+        out.print(f"\n{network.name}", style="bold")
+        with Terminal() as listener:
+            report = run_benchmark((network.subject(),), config, listener)
+        show_benchmark(out, report)
+        line = history.record(network.name, report, commit)
+        if (last := history.last_like(RESULTS / "history.jsonl", line)) is not None:
+            out.print("\n".join(history.changes(last, line)))
+        reports[network.name] = to_json(report)
+        if not options.only:
+            history.append(RESULTS / "history.jsonl", line)
+    if options.only:
+        return
     path = write_results(
         "latency",
         {
-            "what": "milliseconds per call, fp32, ONNX Runtime on CPU unless the name says otherwise; "
-            "ratio to the yardstick = median over interleaved rounds, with its 95 % bootstrap interval",
+            "what": "one report of scconv-bench per network: milliseconds per call, fp32, ONNX Runtime on CPU unless "
+            "the name says otherwise; against_yardstick is the median over interleaved rounds of the time over the "
+            "plain twin's, with its 95 % bootstrap interval",
+            "commit": commit,
             "load_average_before": before,
             "load_average_after": load_average(),
-            "resnet50_224x224": resnet50,
-            "digits_8x8": digits,
+            **reports,
         },
     )
     print(path)
-
-
-def _resnet50(folder: Path, duration: float) -> dict[str, Json]:
-    torch.manual_seed(0)
-    network = zoo.build("scconv_resnet50").eval()
-    plain = _bundle(zoo.build("resnet50").eval(), folder / "plain resnet50")
-    ours = _bundle(network, folder / "scconv_resnet50")
-    config = BenchConfig((1, 8), (1, 2), duration_s=duration, iterations=10, shapes=IMAGENET)
-    return _measured((plain, ours, network), config)
-
-
-def _digits(folder: Path, duration: float) -> dict[str, Json]:
-    config = BenchConfig((1, 8), (1, 2), duration_s=duration, iterations=10)
-    ours = run_export(DIGITS, ExportConfig("onnx", out=folder / "digits"), Silence()).path
-    return _measured((str(DIGITS), str(ours)), config)
-
-
-def _bundle(module: nn.Module, out: Path) -> str:
-    return str(run_export(module, ExportConfig("onnx", out=out, shapes=IMAGENET), Silence()).path)
-
-
-def _measured(subjects: Sequence[str | nn.Module], config: BenchConfig) -> dict[str, Json]:
-    heard = _Notes()
-    timings: tuple[Timing, ...] = run_benchmark(subjects, config, heard)
-    show_timings(Console(width=110), timings)
-    return {
-        "yardstick": timings[0].name,
-        "timings": [dict(asdict(t)) for t in timings],
-        "not_measured": list(heard.notes),
-    }
 
 
 if __name__ == "__main__":

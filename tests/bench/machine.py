@@ -1,34 +1,20 @@
-"""This machine and the installed versions -> the facts a benchmark's JSON must carry to be comparable."""
+"""This machine, its versions and the date -> the head that every benchmark's JSON carries."""
 
 from __future__ import annotations
 
 import json
-import os
-import platform
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import psutil
 
 from scconv_deploy.artifacts import Json
+from scconv_deploy.bench.machine import this_machine, versions
+from scconv_deploy.report.to_json import to_json
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 RESULTS = Path(__file__).parent / "results"
-PACKAGES = ("scconv-deploy", "torch", "onnx", "onnxscript", "onnx-ir", "onnxsim", "onnxruntime", "numpy")
-
-
-def fingerprint() -> dict[str, Json]:
-    """CPU, cores, memory and versions: equal fingerprints may be compared."""
-    return {
-        "cpu": _cpu(),
-        "cores": os.cpu_count(),
-        "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
-        "system": f"{platform.system()} {platform.machine()}",
-        "python": platform.python_version(),
-        "versions": {name: _version(name) for name in PACKAGES},
-    }
 
 
 def load_average() -> list[Json]:
@@ -37,29 +23,14 @@ def load_average() -> list[Json]:
 
 
 def write_results(name: str, content: Mapping[str, Json]) -> Path:
-    """Write ``results/<name>.json`` with schema, date and machine in front."""
+    """Write ``results/<name>.json`` with schema, date, machine and versions in front."""
     RESULTS.mkdir(exist_ok=True)
     path = RESULTS / f"{name}.json"
     head: dict[str, Json] = {
         "schema_version": SCHEMA_VERSION,
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "machine": fingerprint(),
+        "machine": to_json(this_machine()),
+        "versions": to_json(versions()),
     }
     path.write_text(json.dumps(head | dict(content), indent=2) + "\n", encoding="utf-8")
     return path
-
-
-def _cpu() -> str:
-    information = Path("/proc/cpuinfo")
-    if information.exists():
-        for line in information.read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or "unknown"
-
-
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None

@@ -11,6 +11,7 @@ from scconv_deploy import registry
 from scconv_deploy.cli import doctor
 from scconv_deploy.contracts import Exporter
 from scconv_deploy.errors import InputError
+from scconv_deploy.kernels import loader
 from scconv_deploy.report.doctor import Finding
 
 
@@ -24,6 +25,19 @@ def test_it_finds_what_is_here() -> None:
     assert found["torch"].detail == importlib.metadata.version("torch")
     assert "CPUExecutionProvider" in found["  providers"].detail
     assert found["onnx"].present is True
+
+
+def test_it_says_whether_the_fused_kernels_are_built(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(loader, "instruction_set", lambda: "avx2")
+    assert "avx2 build" in names()["fused kernels"].detail
+    monkeypatch.undo()
+    monkeypatch.setattr(loader, "FOLDER", tmp_path)
+    absent = names()["fused kernels"]
+    assert absent.present is False
+    assert absent.detail.startswith("not built")
+    assert absent.install == loader.REBUILD
+    (tmp_path / loader.NAME).write_bytes(b"no library")
+    assert names()["fused kernels"].detail.startswith("cannot be loaded here")
 
 
 def test_an_absent_library_gets_the_line_of_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,19 +1,22 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from scconv_deploy.cli.requests import (
+    budgets,
     choose_precision,
     compute_capabilities,
     default_out,
     existing,
     known_target,
     parse_form,
+    parse_gate,
     positive_integers,
 )
-from scconv_deploy.config import Form, Precision
+from scconv_deploy.config import Budgets, ErrorStat, Form, GateForm, Precision
 from scconv_deploy.errors import InputError
 
 
@@ -66,3 +69,34 @@ def test_targets_and_forms_are_checked_by_name() -> None:
 
 def test_the_bundle_is_named_after_model_target_and_precision() -> None:
     assert default_out(Path("nets/digits.pt"), "trt", Precision.FP16) == Path("digits-trt-fp16")
+
+
+def test_gate_by_name() -> None:
+    assert parse_gate("Sigmoid") is GateForm.SIGMOID
+    with pytest.raises(
+        InputError, match="gate 'exakt' is unknown; choose one of exact, sigmoid; did you mean 'exact'"
+    ):
+        parse_gate("exakt")
+
+
+def test_limits_for_all_and_for_single_outputs() -> None:
+    found = budgets(1e-4, ["1e-3", "a:b:0.5"], ["logits:0.1"], "QUANTILE")
+    assert found == Budgets(1e-4, {"": 1e-3, "a:b": 0.5}, {"logits": 0.1}, ErrorStat.QUANTILE)
+    assert budgets(None, None, None, None) == Budgets()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ((None, ["tight"], None, None), "--atol 'tight' is not a limit; write it like --atol 1e-3 or"),
+        ((None, None, ["x:"], None), "--rtol 'x:' is not a limit"),
+        ((None, ["x:1", "x:2"], None, None), "--atol is given twice for output 'x'"),
+        ((None, ["1", "2"], None, None), "--atol is given twice for every output"),
+        ((None, ["nan"], None, None), "must be a number of at least 0"),
+        ((2.0, None, None, None), "share from 0 to 1"),
+        ((None, None, None, "media"), "error statistic 'media' is unknown; .*did you mean 'median'"),
+    ],
+)
+def test_wrong_limits_are_refused(arguments: tuple[Any, Any, Any, Any], words: str) -> None:
+    with pytest.raises(InputError, match=words):
+        budgets(*arguments)

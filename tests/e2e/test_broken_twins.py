@@ -62,7 +62,7 @@ def test_a_fault_in_a_block_names_the_block(
     name: str, path: str, fault: BlockFault, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     error = refused(lambda model: fault(model, path), name, tmp_path, monkeypatch)
-    assert f"first at {path}:" in str(error)
+    assert f"first at {path}.CRU:" in str(error)
     assert isinstance(error.report, ParityReport)
     assert error.report.first_divergent_block == path
 
@@ -86,7 +86,7 @@ def test_the_edge_input_tells_greater_from_greater_or_equal(
     # model.pt's hard gate keeps beta = 0: the edge input puts gates on the threshold. (A soft
     # gate with trained beta has no such point: there the two comparisons are one function.)
     error = refused(lambda model: other_comparison(model, path), "model.pt", tmp_path, monkeypatch)
-    assert f"first at {path}:" in str(error)
+    assert f"first at {path}.SRU:" in str(error)
 
 
 def test_a_fault_in_the_lowered_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -96,12 +96,12 @@ def test_a_fault_in_the_lowered_module(tmp_path: Path, monkeypatch: pytest.Monke
     recognition = prepared("pickled.pt").recognition
     wrong = replace(recognition, blocks=tuple(_without_identity_order(b, path) for b in recognition.blocks))
 
-    def lower_wrongly(source, _recognition, style, example, inputs):  # type: ignore[no-untyped-def]
-        return replace(real(source, wrong, style, example, inputs), recognition=recognition)
+    def lower_wrongly(source, _recognition, *more):  # type: ignore[no-untyped-def]
+        return replace(real(source, wrong, *more), recognition=recognition)
 
     monkeypatch.setattr("scconv_deploy.stages.recognise.run", lambda module, seed: recognition)
     monkeypatch.setattr(lower, "run", lower_wrongly)
-    with pytest.raises(VerificationError, match=f"first at {path}:"):
+    with pytest.raises(VerificationError, match=f"first at {path}.CRU:"):
         run_export(SAMPLES / "pickled.pt", config("pickled.pt", tmp_path / "bundle"), Silence())
     assert list(tmp_path.iterdir()) == []
 
@@ -131,7 +131,7 @@ def test_the_file_is_judged_not_the_graph_it_was_made_from(
 
     monkeypatch.setattr(OnnxExporter, "build", build_wrongly)
     error = refused(nothing, "model.pt", tmp_path, monkeypatch)
-    assert f"first at {path}:" in str(error)
+    assert f"first at {path}.CRU:" in str(error)
 
 
 def test_an_artifact_that_cannot_be_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

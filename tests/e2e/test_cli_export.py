@@ -198,10 +198,12 @@ def test_inspect_executes_nothing(tmp_path: Path) -> None:
 def test_bench_compares_a_bundle_with_pytorch(tmp_path: Path) -> None:
     made = scconv("export", str(MODEL), "--target", "onnx", "-o", "b", "--quiet", folder=tmp_path)
     assert made.returncode == 0, made.stderr
-    done = scconv(
-        "bench", str(MODEL), "b", "--duration", "0.1", "--iterations", "3", "--json", folder=tmp_path
-    )
+    options = ("--duration", "0.1", "--iterations", "3", "--backends", "eager,naive", "--json")
+    done = scconv("bench", str(MODEL), "b", *options, folder=tmp_path)
     assert done.returncode == 0, done.stderr
-    timings = {t["name"]: t for t in json.loads(done.stdout)["timings"]}
-    assert {"PyTorch eager", "naive ONNX", "b"} <= set(timings)
-    assert all(t["median_ms"] > 0 and t["p99_ms"] >= t["median_ms"] for t in timings.values())
+    said = json.loads(done.stdout)
+    assert said["schema_version"] == 1
+    found = {m["name"]: m for m in said["measurements"]}
+    assert set(found) == {"PyTorch eager", "naive ONNX", "b"}
+    assert all(m["median_ms"] > 0 and m["max_ms"] >= m["percentiles_ms"]["99"] for m in found.values())
+    assert all(m["own_process"] and m["memory"]["peak_bytes"] > 0 for m in found.values())

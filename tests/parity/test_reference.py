@@ -51,14 +51,14 @@ def test_the_module_is_private_and_in_eval_mode() -> None:
 def test_wide_is_the_float64_truth() -> None:
     torch.manual_seed(0)
     module = nn.Linear(4, 3)
-    truth = Reference(module, [SPEC], ["y"], wide=True).run({"x": X})["y"]
+    truth = Reference(module, [SPEC], ["y"], torch.float64).run({"x": X})["y"]
     want = X.astype(np.float64) @ module.weight.detach().double().numpy().T
     want += module.bias.detach().double().numpy()
     assert truth.dtype == np.float64
     np.testing.assert_allclose(truth, want, rtol=1e-14)
     assert module.weight.dtype == torch.float32
     tokens = TensorSpec("x", "int64", ("n", 4))
-    got = Reference(nn.Embedding(5, 2), [tokens], ["y"], wide=True).run({"x": np.zeros((1, 4), np.int64)})
+    got = Reference(nn.Embedding(5, 2), [tokens], ["y"], torch.float64).run({"x": np.zeros((1, 4), np.int64)})
     assert got["y"].shape == (1, 4, 2)
 
 

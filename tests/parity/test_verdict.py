@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from scconv_deploy.metrics import judge
 from scconv_deploy.parity.piecewise import PieceChecks
-from scconv_deploy.parity.verdict import decide
+from scconv_deploy.parity.verdict import Evidence, decide
 from scconv_deploy.tolerances import AMBIGUOUS_FACTOR
-from scconv_deploy.verdicts import Comparison, ParityReport, PieceCheck, Tolerance, Verdict
+from scconv_deploy.verdicts import (
+    Budget,
+    Comparison,
+    GateCheck,
+    ParityReport,
+    PieceCheck,
+    Tolerance,
+    UnitCheck,
+    Verdict,
+)
 
 LIMIT = Tolerance("test", "max_abs", atol=0.01, rtol=0.0)
 
@@ -18,14 +29,19 @@ def off_by(error: float, output: str = "y") -> Comparison:
     return judge("case", output, np.zeros((2, 3)), np.full((2, 3), error), LIMIT)
 
 
-def piece(name: str, good: bool) -> PieceCheck:
-    return PieceCheck(name, Verdict.PASS if good else Verdict.FAIL, 4, 4, 0, 0.0, 0.1, "a sentence")
+def gate(flips: int) -> GateCheck:
+    return GateCheck("torch float16", 1000, flips, 0, 1e-3, 1e-4, (), None, 0.0, 0.0, 0.1)
+
+
+def piece(name: str, good: bool, flips: int = 0) -> PieceCheck:
+    verdict = Verdict.PASS if good else Verdict.FAIL
+    return PieceCheck(name, verdict, 4, 4, 0, 0.0, 0.1, "a sentence", gate=gate(flips))
 
 
 def checks(
-    head: bool = True, block: bool = True, complete: bool = True, uncut: tuple[str, ...] = ()
+    head: bool = True, block: bool = True, complete: bool = True, uncut: tuple[str, ...] = (), flips: int = 0
 ) -> PieceChecks:
-    made = (piece("layer1", block), piece("output 'y'", head))
+    made = (piece("layer1", block, flips), replace(piece("output 'y'", head), gate=None))
     return PieceChecks(made, frozenset({"layer1"}), uncut, complete)
 
 
@@ -35,18 +51,24 @@ def decided(
     itself: float | None = None,
     pieces: PieceChecks | None = None,
     other_gates: bool = False,
+    **changes: object,
 ) -> ParityReport:
-    return decide(
-        subject="test",
-        tolerance=LIMIT,
+    found = Evidence(
         comparisons=[off_by(artifact)],
         against_float64=[] if against_truth is None else [off_by(against_truth)],
         reference_against_float64=[] if itself is None else [off_by(itself)],
+        same_precision=(),
         pieces=checks() if pieces is None else pieces,
         has_other_gates=other_gates,
-        artifact_executed=True,
-        notes=(),
     )
+    return decide(replace(found, **changes), "test", LIMIT, artifact_executed=True, notes=())  # type: ignore[arg-type]
+
+
+def half(
+    artifact: float, same: float, pieces: PieceChecks | None = None, precision: str = "fp16"
+) -> ParityReport:
+    """In half precision: the artifact against truth, and PyTorch cast to the same type."""
+    return decided(artifact, artifact, 0.0, pieces, same_precision=[off_by(same)], precision=precision)
 
 
 def test_all_good() -> None:
@@ -63,6 +85,16 @@ def test_a_broken_block_always_fails_and_is_named(error: float, other_gates: boo
     assert report.verdict is Verdict.FAIL
     assert report.first_divergent_block == "layer1"
     assert "first at layer1" in report.sentence
+
+
+def test_the_unit_at_fault_is_named() -> None:
+    broken = replace(
+        piece("layer1", good=False),
+        sentence="layer1.CRU: too far",
+        units=(UnitCheck("SRU", Verdict.PASS, 0, 1, ""), UnitCheck("CRU", Verdict.FAIL, 2, 1, "too far")),
+    )
+    report = decided(0.0, pieces=PieceChecks((broken,), frozenset({"layer1"}), (), True))
+    assert report.sentence.endswith("first at layer1.CRU: too far")
 
 
 @pytest.mark.parametrize("other_gates", [False, True])
@@ -89,6 +121,7 @@ def test_ambiguous_where_pytorch_itself_is_as_far_off() -> None:
         (0.5, 0.5, checks(complete=False)),  # something was not proved
         (0.5, 0.5, PieceChecks()),  # nothing was proved
         (None, None, None),  # there is no truth
+        (0.5, 0.001, checks(flips=3)),  # flips are no excuse in fp32, where PyTorch does not flip
     ],
 )
 def test_not_ambiguous(against_truth: float | None, itself: float | None, pieces: PieceChecks | None) -> None:
@@ -97,16 +130,12 @@ def test_not_ambiguous(against_truth: float | None, itself: float | None, pieces
 
 def test_every_output_must_be_as_far_off_in_pytorch() -> None:
     """Output z is broken; output y is chaotic in PyTorch too."""
-    report = decide(
-        "test",
-        LIMIT,
-        [off_by(0.5), off_by(0.5, "z")],
-        [off_by(0.5), off_by(0.5, "z")],
-        [off_by(0.5), off_by(0.001, "z")],
-        checks(),
-        False,
-        True,
-        (),
+    both = [off_by(0.5), off_by(0.5, "z")]
+    report = decided(
+        0.5,
+        comparisons=both,
+        against_float64=both,
+        reference_against_float64=[off_by(0.5), off_by(0.001, "z")],
     )
     assert report.verdict is Verdict.FAIL
 
@@ -122,6 +151,39 @@ def test_the_artifact_is_right_and_pytorch_is_off() -> None:
 def test_values_that_are_not_finite_always_fail(bad: float) -> None:
     assert decided(bad, bad, bad).verdict is Verdict.FAIL
     assert decided(bad, 0.0, 0.5).verdict is Verdict.FAIL
+    assert "itself" not in half(bad, 0.0).sentence
+    report = half(bad, bad)
+    assert report.verdict is Verdict.FAIL
+    assert "fp16 itself" in report.sentence
+    assert "--precision bf16" in report.sentence
+
+
+def test_half_precision_itself_and_benign_flips_are_told_apart_from_this_export() -> None:
+    itself = half(0.5, 0.4)
+    assert itself.verdict is Verdict.AMBIGUOUS
+    assert "fp16 itself" in itself.sentence
+    flips = half(0.5, 0.001, checks(flips=3))
+    assert flips.verdict is Verdict.AMBIGUOUS
+    assert "3 gates flip, all of them inside the rounding band" in flips.sentence
+    assert half(0.5, 0.001).verdict is Verdict.FAIL
+    assert half(0.5, 0.4, checks(flips=3, complete=False)).verdict is Verdict.FAIL
+    assert half(0.001, 0.4, checks(flips=3)).verdict is Verdict.PASS
+    assert "bf16 itself" in half(0.5, 0.4, precision="bf16").sentence
+
+
+def test_budgets() -> None:
+    missed = Budget("top-1 agreement", 0.997, 0.9, kept=False, sentence="top-1 agreement 0.9 on 10 samples")
+    kept = replace(missed, kept=True)
+    assert decided(0.0, default=[kept]).verdict is Verdict.PASS
+    report = decided(0.0, default=[missed])
+    assert report.verdict is Verdict.FAIL
+    assert "top-1 agreement 0.9" in report.sentence
+    named = decided(0.0, 0.0, 0.5, asked=[missed])
+    assert named.verdict is Verdict.FAIL
+    assert "the budget 'top-1 agreement' is missed" in named.sentence
+    assert named.budgets == (missed,)
+    # What the user asked for is never excused: here PyTorch itself is as far off.
+    assert decided(0.5, 0.4, 0.3, asked=[missed]).verdict is Verdict.FAIL
 
 
 def test_gates_outside_the_certified_blocks_excuse_only_the_rest_and_only_where_the_end_agrees() -> None:

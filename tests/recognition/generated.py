@@ -36,7 +36,7 @@ AXES: dict[str, Sequence[object]] = {
     "norm": tuple(Norm),
     "groups": (1, 2, 4, "channels", "flat"),
     "eps": (1e-5, 1e-10, 1e-3, 0.0),
-    "gamma_weight": tuple(GammaWeight),
+    "gamma_weight": tuple(w for w in GammaWeight if w is not GammaWeight.STORED),
     "guard": ((0.0, None), (0.0, None), (1e-5, None), (0.0, 1e-6)),
     "gate": tuple(Gate),
     "comparison": tuple(Comparison),

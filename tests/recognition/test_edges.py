@@ -17,6 +17,7 @@ from scconv_deploy.scconv.style import GraphStyle
 
 C = 8
 ROLES = {"gamma": "g", "beta": "b"}
+STORED_ROLES = {**ROLES, "weight": "w"}
 
 
 def sru(family: str, threshold: float = 0.5) -> SRUSpec:
@@ -26,20 +27,26 @@ def sru(family: str, threshold: float = 0.5) -> SRUSpec:
 
 
 def logits(spec: SRUSpec, name: str) -> tuple[torch.Tensor, float]:
-    draft = Draft({"g": (C,), "b": (C, 1, 1)}, "g", "b", 0)
-    probe = next(p for p in edge_probes(draft, SCConvSpec(spec, None), ROLES, (2, C, 4, 4)) if p.name == name)
+    draft, roles = Draft({"g": (C,), "b": (C, 1, 1)}, "g", "b", 0), ROLES
+    if spec.gamma_weight is GammaWeight.STORED:
+        shapes = {"g": (C,), "b": (C, 1, 1), "w": (1, C, 1, 1)}
+        draft, roles = Draft(shapes, "g", "b", 0, weight="w"), STORED_ROLES
+    probe = next(p for p in edge_probes(draft, SCConvSpec(spec, None), roles, (2, C, 4, 4)) if p.name == name)
     assert probe.ours is not None
-    unit = DeploySRU(spec, {role: probe.ours[n] for role, n in ROLES.items()}, GraphStyle())
+    unit = DeploySRU(spec, {role: probe.ours[n] for role, n in roles.items()}, GraphStyle())
     logit = gate_logit(spec.threshold)
     assert not isinstance(logit, bool)
     return unit.logits(probe.x)[0], logit
 
 
 @pytest.mark.parametrize("threshold", [0.5, 0.3, 0.6, 0.9])
-@pytest.mark.parametrize("family", ["F1", "F2", "F3"])
+@pytest.mark.parametrize("family", ["F1", "F2", "F3", "F3 stored"])
 @pytest.mark.parametrize("name", ["edge, both sides", "edge at the scale of eps"])
 def test_gates_on_both_sides(family: str, threshold: float, name: str) -> None:
-    s, logit = logits(sru(family, threshold), name)
+    spec = sru(family.removesuffix(" stored"), threshold)
+    if family.endswith("stored"):
+        spec = replace(spec, gamma_weight=GammaWeight.STORED)
+    s, logit = logits(spec, name)
     off = (s[0] - logit).flatten(1)
     nearest = off.gather(1, off.abs().argmin(1, keepdim=True))[:, 0]
     assert (nearest > 0).any()
@@ -48,7 +55,7 @@ def test_gates_on_both_sides(family: str, threshold: float, name: str) -> None:
 
 
 @pytest.mark.parametrize("threshold", [0.5, 0.3, 0.6, 0.51])
-@pytest.mark.parametrize("kind", list(GammaWeight))
+@pytest.mark.parametrize("kind", GammaWeight)
 def test_gates_exactly_at_the_threshold(kind: GammaWeight, threshold: float) -> None:
     spec = replace(sru("F3", threshold), gamma_weight=kind)
     s, logit = logits(spec, "tie at the threshold")

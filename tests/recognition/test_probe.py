@@ -57,9 +57,13 @@ def test_every_input_holds_both_signs_of_the_deviation_from_its_mean() -> None:
 def test_the_open_probe_opens_every_gate(kind: GammaWeight) -> None:
     spec = family_spec("F3", C).sru
     assert spec is not None
-    weights = open_probe(DRAFT, (2, C, 4, 4)).theirs
+    draft = DRAFT
+    if kind is GammaWeight.STORED:
+        draft = Draft({**SHAPES, "w": (C, 1, 1)}, "g", "b", 7, (1e-5,), weight="w")
+    weights = open_probe(draft, (2, C, 4, 4)).theirs
     assert weights is not None
-    w = gamma_weight(weights["g"], type(spec)(C, spec.norm, 4, 1e-5, kind, spec.gate, spec.comparison, 0.5))
+    made = type(spec)(C, spec.norm, 4, 1e-5, kind, spec.gate, spec.comparison, 0.5)
+    w = gamma_weight(weights["g"], made, draft.stored(weights))
     normalised = torch.full((C,), -4.0, dtype=torch.float64)  # the lowest of 16 * 4 * 4 normal values, about
     assert float((w * (weights["g"] * normalised + weights["b"])).min()) > 36.0  # sigmoid(36) is 1 - 2e-16
 

@@ -33,7 +33,7 @@ from scconv_deploy.scconv.spec import (
 def random_sru(dice: random.Random, channels: int) -> SRUSpec:
     norm = dice.choice(list(Norm))
     groups = dice.choice([1, 2, 4, channels] if norm is Norm.GROUP_NORM else [1, 2, 4, 5, channels])
-    gate, kind = dice.choice(list(Gate)), dice.choice(list(GammaWeight))
+    gate, kind = dice.choice(list(Gate)), dice.choice([k for k in GammaWeight if k is not GammaWeight.STORED])
     threshold = dice.choice([0.5, 0.05, 0.1] if gate is Gate.STATIC else [0.5, 0.5, 0.4, 0.55, 0.3])
     made = SRUSpec(
         channels,

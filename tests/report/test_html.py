@@ -1,59 +1,29 @@
 from __future__ import annotations
 
+import json
 import math
 import re
-from html.parser import HTMLParser
-from itertools import pairwise
 
 import pytest
 
 from scconv_deploy.artifacts import Json
-from scconv_deploy.report.html import error_bars, render
-from scconv_deploy.report.manifest import as_section
+from scconv_deploy.report.html import render
 from scconv_deploy.report.to_json import to_json
 from scconv_deploy.verdicts import Verdict
 from tests.report.example import comparison, manifest
+from tests.report.half_example import half_manifest
+from tests.report.page import Page, words
 
 HOSTILE = '<script>alert("x")</script>"><img src=x onerror=y>'
-VOID = {"meta", "link", "img", "br", "hr", "input"}
-
-
-class Page(HTMLParser):
-    """Collects tags, and checks that every element is closed in order."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.tags: list[str] = []
-        self.attributes: list[tuple[str, str | None]] = []
-        self.open: list[str] = []
-        self.text: list[str] = []
-        self.feed(text)
-        assert self.open == []
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append(tag)
-        self.attributes += attrs
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        self.text.append(data)
-
-
-def words(text: str) -> str:
-    return " ".join(" ".join(Page(text).text).split()).replace(" :", ":").replace(" ,", ",")
 
 
 def test_the_page_says_everything_in_the_manifest() -> None:
     said = words(render(manifest()))
     for part in (
-        "PASS agrees with PyTorch in all 2 comparisons",
+        "✓ PASS agrees with PyTorch in all 2 comparisons",
         "digits_net.DigitsNet",
         "1x1x32x32 to 64x1x32x32, best at 8x1x32x32",
-        "stage2.0.scconv F3 4.4e-16 12 6",
+        "stage2.0.scconv F3 - 4.4e-16 12 6 0.83",
         "stage3.odd: its gate depends on the batch",
         "41 kernels",
         "scconv-export samples/digits/model.pt",
@@ -64,11 +34,19 @@ def test_the_page_says_everything_in_the_manifest() -> None:
         assert part in said, part
 
 
-def test_the_page_is_self_contained() -> None:
-    page = Page(render(manifest(Verdict.FAIL)))
+@pytest.mark.parametrize("data", [manifest(Verdict.FAIL), half_manifest(broken=9)])
+def test_the_page_is_self_contained(data: dict[str, Json]) -> None:
+    text = render(data)
+    page = Page(text)
     assert not {"script", "link", "img", "iframe", "object"} & set(page.tags)
-    assert not [v for name, v in page.attributes if name in ("src", "href")]
-    assert "url(" not in render(manifest())
+    assert not [v for name, v in page.attributes if name == "src"]
+    ids = {v for name, v in page.attributes if name == "id"}
+    links = [v for name, v in page.attributes if name == "href"]
+    assert links
+    assert all(link and link.startswith("#") and link[1:] in ids for link in links)
+    assert "url(" not in text
+    assert "@import" not in text
+    assert len(text) < 300_000
 
 
 @pytest.mark.parametrize("place", ["path", "reason", "origin", "reproduce", "sentence", "file name"])
@@ -102,37 +80,135 @@ def test_an_unverified_bundle_says_so() -> None:
 
 def test_a_failure_and_an_unexecuted_artifact_are_said() -> None:
     said = words(render({**manifest(Verdict.FAIL), "not_executed": "no NVIDIA GPU here"}))
-    assert "FAIL logits differ from PyTorch by 0.37" in said
-    assert "layer2.1.conv2" in said
+    assert "✗ FAIL logits differ from PyTorch by 0.37" in said
+    assert "Starts at layer2.1.conv2" in said
     assert "Built, not executed no NVIDIA GPU here" in said
 
 
-def test_bars_are_logarithmic_and_the_limit_is_where_it_belongs() -> None:
-    rows = tuple(as_section(to_json(comparison(str(e), e))) for e in (1e-6, 1e-5, 1e-4, 1e-3))
-    bars = error_bars(rows)
-    widths = [b.error_percent for b in bars]
-    steps = [b - a for a, b in pairwise(widths)]
-    assert max(steps) - min(steps) < 0.1  # equal steps for equal factors
-    assert bars[2].error_percent == bars[2].limit_percent  # an error of exactly the limit touches the line
-    assert bars[3].error_percent > bars[3].limit_percent
+def test_half_precision_is_told_in_full() -> None:
+    said = words(render(half_manifest(16, broken=9)))
+    for part in (
+        "Starts at layer3.1.conv2.SRU",
+        "max-flip-rate ✗ missed 0.3331 0.001",
+        "budget 0.1%",
+        "error off the flips ✓ kept",
+        "top-1 accuracy: 0.9844 with the artifact, 0.9822 with PyTorch, on 450 samples",
+        "layer3.1.conv2 ✗ FAIL 0.61 0.021",
+        "SRU ✗ FAIL 0.61 0.0093",
+        "PyTorch in fp16 0.37 100%",
+        "10 more blocks, with fewer flips",
+        "convolutions gate fuse",
+        "HALF 4, FLOAT 1",
+        "GroupNorm of 4 groups (eps 1e-05), gate weight gamma / sum(gamma), hard gate > 0.5",
+        "model.onnx 8 1 2.512",
+        "exact form",
+    ):
+        assert part in said, part
 
 
-def test_the_chart_of_many_comparisons_shows_the_worst() -> None:
+def test_a_benchmark_report_is_read_as_well_as_plain_timings() -> None:
+    measured: dict[str, Json] = {
+        "name": "model.onnx",
+        "batch": 8,
+        "threads": 1,
+        "median_ms": 7.125,
+        "percentiles_ms": {"90": 7.75, "99": 8.5},
+        "against_yardstick": {"value": 0.625, "low": 0.61, "high": 0.64},
+    }
+    said = words(render({"benchmark": {"measurements": [measured]}}))
+    assert "model.onnx 8 1 7.125 - 7.75 8.5 - 0.625 0.61 to 0.64" in said
+
+
+def test_the_plot_shows_the_metric_that_the_limit_applies_to() -> None:
+    rows: Json = [to_json(comparison("a", 0.5))]
+    data: dict[str, Json] = {
+        "comparisons": rows,
+        "tolerance": {"metric": "p99_abs", "atol": 0.0, "rtol": 0.0},
+    }
+    said = words(render({"verification": data}))
+    assert "a: logits 8x10 ✓ PASS 0.25 0.0001" in said
+    other = words(render({"verification": {**data, "tolerance": {"metric": "max_abs"}}}))
+    assert "a: logits 8x10 ✓ PASS 0.5 0.0001" in other
+
+
+def test_the_graphs_style_is_said_in_words() -> None:
+    said = words(render({"style": {"gate_in_half": True, "literal_gate": False, "form": "standard"}}))
+    assert "Graph style gate in half, form standard" in said
+    assert "literal" not in said
+
+
+def test_a_passing_half_precision_page_names_no_place_and_no_miss() -> None:
+    said = words(render(half_manifest()))
+    assert "Starts at" not in said
+    assert "✗" not in said
+
+
+def test_one_histogram_per_watched_block_and_every_bin_in_the_table() -> None:
+    text = render(half_manifest(16))
+    assert text.count('class="margins"') == 16
+    assert "8 / 44,286" not in text  # a twin of the next line that must not be there
+    verification = json.loads(json.dumps(half_manifest(16)["verification"]))
+    for piece in verification["pieces"]:
+        for item in (piece["gate"] or {"histogram": []})["histogram"]:
+            assert f"<td>{item['flips']} / {item['gates']:,}</td>" in text
+
+
+def test_a_bundle_from_before_gates_were_watched_is_shown_without_them() -> None:
+    data = json.loads(json.dumps(half_manifest(2)))
+    for key in ("precision", "budgets", "task", "pytorch_same_precision"):
+        del data["verification"][key]
+    for piece in data["verification"]["pieces"]:
+        for key in ("gate", "units", "operator"):
+            del piece[key]
+    del data["precision"]["blocks"], data["gate"], data["timings"]
+    said = words(render(data))
+    assert "layer1.0.conv2 ✓ PASS" in said
+    for absent in ("Budgets", "Gates", "Latency", "PyTorch in fp16"):
+        assert absent not in said
+
+
+@pytest.mark.parametrize(
+    "where", ["pieces", "budgets", "task", "comparisons", "against_float64", "pytorch_same_precision"]
+)
+@pytest.mark.parametrize("value", [None, 3, "text", {}, [None], [{}], [{"gate": {"gates": "nan"}}]])
+def test_odd_verifications_are_tolerated(where: str, value: Json) -> None:
+    verification = half_manifest(2)["verification"]
+    assert isinstance(verification, dict)
+    assert "</html>" in render({**half_manifest(2), "verification": {**verification, where: value}})
+
+
+@pytest.mark.parametrize("value", ["inf", "nan", "text", -1, 0, 1e308, True, None, [], {}])
+def test_whatever_stands_where_numbers_were_the_page_is_written(value: Json) -> None:
+    def changed(item: Json) -> Json:
+        if isinstance(item, dict):
+            return {k: changed(v) for k, v in item.items()}
+        if isinstance(item, list):
+            return [changed(v) for v in item]
+        return value if isinstance(item, int | float) else item
+
+    data = changed(json.loads(json.dumps(half_manifest(2, broken=1))))
+    assert isinstance(data, dict)
+    assert "</html>" in render(data)
+
+
+def test_characters_that_change_the_reading_direction_become_visible() -> None:
+    text = render(manifest(path="a\u202eb\x1b[2J"))
+    assert "\u202e" not in text
+    assert "\x1b" not in text
+    assert "a\\u202eb\\x1b[2J" in text
+
+
+def test_the_plot_of_many_comparisons_shows_the_worst_and_the_table_all() -> None:
     rows = [comparison(f"case {i}", 1e-9 * (i + 1)) for i in range(40)] + [comparison("broken", math.nan)]
     text = render({"verification": {"verdict": "PASS", "comparisons": to_json(rows)}})
-    chart = text[text.index("<svg") : text.index("</svg>")]
-    shown = re.findall(r"(case \d+|broken):", chart)
-    assert shown == [*(f"case {i}" for i in range(29, 40)), "broken"]
+    plot = text[text.index('<table class="plot') : text.index("</table>")]
+    shown = re.findall(r"(case \d+|broken):", plot)
+    assert shown == ["broken", *(f"case {i}" for i in range(39, 28, -1))]
     assert "the 12 of 41 comparisons" in words(text)
-    assert all(f"case {i}" in text for i in range(40))
+    assert all(f"case {i}:" in text for i in range(40))
 
 
-def test_a_bar_of_nan_is_the_longest_and_of_zero_the_shortest() -> None:
-    rows = [as_section(to_json(comparison("a", e, Verdict.FAIL))) for e in (math.nan, math.inf, 0.0)]
-    assert [b.error_percent for b in error_bars(tuple(rows))] == [100.0, 100.0, 0.0]
-    assert all(b.failed for b in error_bars(tuple(rows)))
-
-
-def test_colours_come_in_light_and_dark() -> None:
-    names = re.findall(r"--([\w-]+):", render({}))
-    assert all(names.count(name) == 2 for name in names)
+def test_colours_come_in_light_dark_and_print() -> None:
+    names = re.findall(r"--([\w-]+):", render({}).replace("--columns:", ""))
+    assert names
+    assert all(names.count(name) == 3 for name in names)

@@ -4,19 +4,21 @@ import io
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
 from rich.console import Console
 
-from scconv_deploy.artifacts import Bundle, Inspection, Json, Timing
+from scconv_deploy.artifacts import Bundle, Inspection, Json
 from scconv_deploy.report.manifest import as_section
 from scconv_deploy.report.summary import (
     kernel_sentence,
     show_export,
     show_inspection,
     show_parity,
-    show_timings,
 )
-from scconv_deploy.verdicts import Verdict
+from scconv_deploy.report.to_json import to_json
+from scconv_deploy.verdicts import TaskMetric, Verdict
 from tests.report.example import IMAGES, bundle, manifest, parity
+from tests.report.half_example import half_parity
 
 
 def console() -> Console:
@@ -86,11 +88,75 @@ def test_a_failed_comparison_shows_numbers_and_where_it_starts() -> None:
     assert said(out).rstrip().splitlines()[-1].startswith("FAIL")
 
 
-def test_timings_show_ratios() -> None:
+def test_half_precision_is_told_by_flips_and_agreement() -> None:
     out = console()
-    show_timings(out, [Timing("model.onnx", 8, 1, 20, 2.5, 2.6, 2.9, 3.4, 2.4, 0.71, 0.68, 0.75)])
-    for part in ("model.onnx", "2.500", "0.71x", "0.68 to 0.75"):
-        assert part in said(out)
+    show_parity(out, half_parity(("layer1.0.conv2", "layer2.0.conv2")))
+    text = said(out)
+    assert "0.000903% flipped in the worst of 2 blocks (layer1.0.conv2); PyTorch's own fp16 0.0301%" in text
+    assert "top-1 accuracy 0.9844 with the artifact, 0.9822 with PyTorch, on 450 real samples" in text
+    assert "worst case" not in text
+    assert "missed" not in text
+    assert "starts at" not in text
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_agreement_speaks_of_real_samples_where_there_are_any(own: bool) -> None:
+    """The lowest agreement of all cases would be that on random noise, where the top class is a toss-up."""
+    report = replace(
+        half_parity(("a.b",)), task=TaskMetric("top-1 agreement", 1.0, 0.9978, 450) if own else None
+    )
+    noise = report.comparisons[1]
+    unsure = replace(noise, metrics=replace(noise.metrics, top1_agreement=0.5))
+    out = console()
+    show_parity(out, replace(report, comparisons=(report.comparisons[0], unsure)))
+    line = next(text for text in said(out).splitlines() if text.startswith("top-1"))
+    if own:
+        assert line.split(maxsplit=1)[1] == "99.78% agree with PyTorch on 450 real samples"
+    else:
+        assert "50.00% agree with PyTorch in the worst case (random); no real samples were given" in line
+
+
+def test_no_flip_at_all_is_said_so() -> None:
+    report = half_parity(("a.b",))
+    gate = report.pieces[0].gate
+    assert gate is not None
+    calm = replace(report.pieces[0], gate=replace(gate, flips=0))
+    out = console()
+    show_parity(out, replace(report, pieces=(calm,)))
+    assert f"none of {gate.gates:,} flipped in 1 block; PyTorch's own fp16 0.0226%" in said(out)
+
+
+def test_a_half_precision_failure_names_unit_operator_and_budget() -> None:
+    broken = half_parity(("layer1.0.conv2", "layer2.0.conv2"), broken=1)
+    pieces = tuple(replace(p, operator="Greater_7") if i == 1 else p for i, p in enumerate(broken.pieces))
+    out = console()
+    show_parity(out, replace(broken, pieces=pieces))
+    for part in (
+        "layer2.0.conv2.SRU, operator Greater_7",
+        "missed      max-flip-rate: 0.333, limit 0.001",
+        "33.3% flipped in the worst of 2 blocks (layer2.0.conv2)",
+    ):
+        assert part in said(out), part
+
+
+def test_a_unit_is_named_where_the_report_names_only_the_block() -> None:
+    broken = replace(half_parity(("a.b",), broken=0), first_divergent_block="a.b")
+    out = console()
+    show_parity(out, broken)
+    assert "a.b.SRU\n" in said(out)
+
+
+def test_a_float32_export_that_passed_says_nothing_about_gates(tmp_path: Path) -> None:
+    made = bundle(tmp_path)
+    watched = replace(half_parity(("a.b",)), precision="fp32", budgets=())
+    with_gates, without = console(), console()
+    show_export(with_gates, replace(made, manifest={**made.manifest, "verification": to_json(watched)}))
+    show_export(without, made)
+    assert said(with_gates) == said(without)
+    half = console()
+    changed = to_json(replace(watched, precision="fp16"))
+    show_export(half, replace(made, manifest={**made.manifest, "verification": changed}))
+    assert len(said(half).splitlines()) == len(said(without).splitlines()) + 2
 
 
 def test_an_inspection_names_the_code_a_file_needs() -> None:

@@ -90,6 +90,9 @@ class Context:
         self.addresses[name] = address
         return True
 
+    def get_tensor_address(self, name: str) -> int:
+        return self.addresses[name]
+
     def infer_shapes(self) -> list[str]:
         return ["x"] if -1 in self.shape else []
 

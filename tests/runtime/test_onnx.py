@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import ml_dtypes
 import numpy as np
+import onnx
 import pytest
 
 from scconv_deploy.errors import CapabilityError, InputError
@@ -66,3 +68,39 @@ def test_a_provider_that_is_not_here(model: Path) -> None:
 
 def test_version() -> None:
     assert version()[0].isdigit()
+
+
+def bfloat16_graph(operator: str) -> bytes:
+    """x (bfloat16) -> one operator in float32 or bfloat16 -> y (bfloat16)."""
+    kind = onnx.TensorProto.BFLOAT16
+    wide = [
+        onnx.helper.make_node("Cast", ["x"], ["w"], to=onnx.TensorProto.FLOAT),
+        onnx.helper.make_node("Add", ["w", "w"], ["v"]),
+        onnx.helper.make_node("Cast", ["v"], ["y"], to=kind),
+    ]
+    nodes = (
+        wide if operator == "Add" else [onnx.helper.make_node("Conv", ["x", "k"], ["y"], name="stem/Conv_0")]
+    )
+    kernel = onnx.helper.make_tensor("k", kind, [1, 1, 1, 1], [1.0])
+    ends = [onnx.helper.make_tensor_value_info(n, kind, ["n", 1, 2, 2]) for n in "xy"]
+    graph = onnx.helper.make_graph(nodes, "g", ends[:1], ends[1:], [kernel] if operator == "Conv" else [])
+    opset = onnx.helper.make_opsetid("", 22)
+    return onnx.helper.make_model(graph, opset_imports=[opset], ir_version=10).SerializeToString()
+
+
+def test_bfloat16_in_and_out() -> None:
+    x = np.array([1.5, -2.25, 0.0, 3.0], ml_dtypes.bfloat16).reshape(1, 1, 2, 2)
+    with OnnxRunner(bfloat16_graph("Add"), threads=1) as runner:
+        (got,) = runner.run({"x": x}).values()
+        assert got.dtype == ml_dtypes.bfloat16
+        np.testing.assert_array_equal(got.astype(np.float32), 2 * x.astype(np.float32))
+        assert runner.run({"x": x[:0]})["y"].shape == (0, 1, 2, 2)
+        with pytest.raises(InputError, match="refused the inputs"):
+            runner.run({"x": x.astype(np.float32)})
+
+
+def test_a_type_without_a_kernel_is_a_missing_capability() -> None:
+    with pytest.raises(
+        CapabilityError, match=r"no CPUExecutionProvider kernel for Conv\(22\) node with name 'stem/"
+    ):
+        OnnxRunner(bfloat16_graph("Conv"))

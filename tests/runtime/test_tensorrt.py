@@ -3,6 +3,8 @@
 What stand-ins cannot prove is that a GPU agrees; the module says so too.
 """
 
+import ctypes
+from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import cast
@@ -12,6 +14,7 @@ import pytest
 
 from scconv_deploy.errors import CapabilityError, InputError
 from scconv_deploy.runtime import tensorrt
+from scconv_deploy.runtime.device_timing import Copy, Device
 from scconv_deploy.runtime.nvidia_driver import Gpu, NoGpu
 from scconv_deploy.runtime.tensorrt import TensorRTRunner, obstacle
 from tests.runtime.recording_gpu import Context, Cuda, Engine, Trt
@@ -108,6 +111,16 @@ def test_a_type_that_numpy_lacks_is_refused_by_name(
         runner.run({"x": np.zeros((2, 3), np.float32)})
 
 
+def test_bfloat16_is_numpys_through_ml_dtypes(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine.engine, "get_tensor_dtype", lambda name: "BF16")
+    monkeypatch.setattr(machine.trt, "bfloat16", "BF16", raising=False)
+    with (
+        TensorRTRunner(machine.plan) as runner,
+        pytest.raises(InputError, match="input 'x' must be bfloat16, not float32"),
+    ):
+        runner.run({"x": np.zeros((2, 3), np.float32)})
+
+
 @pytest.mark.parametrize("failing", ["cudaMalloc", "copy HostToDevice", "cudaStreamSynchronize"])
 def test_a_cuda_error_is_raised_by_name_and_frees_everything(machine: Machine, failing: str) -> None:
     with TensorRTRunner(machine.plan) as runner:
@@ -200,3 +213,29 @@ def test_the_installed_tensorrt_rtx_has_every_attribute_the_runner_touches() -> 
         f"{owner}.{name}" for owner, names in touched.items() for name in names if not hasattr(owner, name)
     ]
     assert missing == []
+
+
+def test_device_times_are_taken_on_the_runners_own_buffers(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One launch between the copies it was given computes what ``run`` computes."""
+    x = np.arange(6, dtype=np.float32).reshape(2, 3)
+    seen: list[np.ndarray] = []
+
+    def once(device: Device, sends: Sequence[Copy], fetches: Sequence[Copy]) -> str:
+        (send,), (fetch,) = sends, fetches
+        for copy in (send, None, fetch):
+            if copy is None:
+                assert device.launch()
+            else:
+                device.call("cudaMemcpyAsync", copy.to, copy.source, copy.size, copy.kind, device.stream)
+        seen.append(np.ctypeslib.as_array((ctypes.c_float * 6).from_address(fetch.to)).copy())
+        return "times"
+
+    monkeypatch.setattr(tensorrt, "timed_pass", once)
+    with TensorRTRunner(machine.plan) as runner:
+        assert runner.device_times({"x": x}) == "times"  # type: ignore[comparison-overlap]
+        np.testing.assert_array_equal(seen[0].reshape(2, 3), 2 * x)
+    assert machine.cuda.memory == {}
+    with pytest.raises(CapabilityError, match="not open"):
+        runner.device_times({"x": x})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from scconv_deploy.artifacts import (
     TensorSpec,
     TracedGraph,
 )
-from scconv_deploy.config import ExportConfig
+from scconv_deploy.config import ExportConfig, Precision, default_opset
 from scconv_deploy.inputs import UNBOUNDED
 from scconv_deploy.scconv.reference import scconv
 from scconv_deploy.scconv.style import GraphStyle
@@ -63,6 +63,25 @@ def ready() -> Ready:
     recognition = recognise.run(source.module, seed=0)
     lowered = lower.run(source, recognition, GraphStyle(), [EXAMPLE], [IMAGE])
     return Ready(source, recognition, lowered, trace.run(lowered, (IMAGE,), CONFIG))
+
+
+def half_config(precision: Precision, **changes: object) -> ExportConfig:
+    """The configuration of an ONNX export in a half type."""
+    made = ExportConfig(target="onnx", precision=precision, opset=default_opset(precision))
+    return replace(made, **changes)  # type: ignore[arg-type]
+
+
+@cache
+def half_lowered(precision: Precision) -> LoweredModel:
+    """Lowered once in a half type; never change what it returns."""
+    ours = ready()
+    return lower.run(ours.source, ours.recognition, GraphStyle(), [EXAMPLE], [IMAGE], precision)
+
+
+@cache
+def half_graph(precision: Precision) -> TracedGraph:
+    """Traced once in a half type, with float32 outside; never change what it returns."""
+    return trace.run(half_lowered(precision), (IMAGE,), half_config(precision))
 
 
 def built_in(folder: Path, graph: TracedGraph, **changes: str) -> BuiltArtifact:

@@ -1,269 +1,170 @@
-"""Timing against a clock the test controls; subjects from real bundles and modules; no wall-clock asserts."""
+"""The stage on fakes with a clock of their own and on real worker processes; no wall-clock asserts."""
 
 from __future__ import annotations
 
-import json
-import shutil
-from collections.abc import Callable
-from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
-import onnx
 import pytest
-import torch
-from torch import nn
 
-from scconv_deploy.artifacts import TensorSpec, Timing
-from scconv_deploy.bench.naive import naive_export
-from scconv_deploy.bench.rounds import MIN_ROUNDS, TARGET_ROUNDS, Backend, Plan, measure
-from scconv_deploy.bench.statistics import ratio_interval
-from scconv_deploy.bench.subjects import EAGER, NAIVE, Setting, bench_inputs, bundle_subject
-from scconv_deploy.config import BenchConfig, ExportConfig, ShapeRange, shape_ranges
+from scconv_deploy.bench.openers import NotPortableError
+from scconv_deploy.bench.session import Opening
+from scconv_deploy.bench.subjects import Candidate, Prepared, Setting
+from scconv_deploy.bench.workers import WorkerDiedError
+from scconv_deploy.bench_config import BenchConfig
 from scconv_deploy.contracts import Silence
 from scconv_deploy.errors import CapabilityError, InputError
-from scconv_deploy.pipeline import run_benchmark, run_export
-from scconv_deploy.runtime.nvidia_driver import Gpu, probe
-from scconv_deploy.stages.benchmark import compare, distinct, pick_yardstick, run
-
-MS = 1_000_000
+from scconv_deploy.measurements import Measurement
+from scconv_deploy.stages.benchmark import Ready, compare, distinct, pick_yardstick, run
+from tests.bench_unit.fakes import FakeMachine, Script, Unpicklable
 
 
-class FakeMachine:
-    """A clock that only calls and pauses move, with a slowness that may change over time."""
-
-    def __init__(self, slowness: Callable[[float], float] = lambda _: 1.0) -> None:
-        self.now = 0
-        self.order: list[str] = []
-        self.slowness = slowness
-
-    def clock(self) -> int:
-        return self.now
-
-    def pause(self, seconds: float) -> None:
-        self.now += round(seconds * 1e9)
-
-    def backend(self, name: str, duration: Callable[[int], float], subject: str | None = None) -> Backend:
-        """A backend whose n-th call takes ``duration(n)`` milliseconds on an undisturbed machine."""
-        count = 0
-
-        def call() -> None:
-            nonlocal count
-            self.order.append(name)
-            self.now += round(duration(count) * self.slowness(self.now / 1e9) * MS)
-            count += 1
-
-        return Backend(name, subject or name, call)
+def candidate(name: str, subject: str | None = None, kind: str = "bundle") -> Candidate:
+    return Candidate(name, subject or name, kind, "fake", "fp32", (), None, None)
 
 
-class Heard(Silence):
-    """Keeps the notes."""
-
-    def __init__(self) -> None:
-        self.notes: list[str] = []
-
-    def note(self, text: str) -> None:
-        self.notes.append(text)
+OPENING = Opening(1.0, 2.0, 0.1)
+QUICK = BenchConfig(warm_up_ms=0, duration_s=0.0, iterations=5)
 
 
-def compared(machine: FakeMachine, backends: list[Backend], config: BenchConfig) -> list[Timing]:
-    return list(compare(backends, 1, 1, config, Silence(), machine.clock, machine.pause))
+def compared(
+    machine: FakeMachine, named: dict[str, tuple[float, str]], config: BenchConfig
+) -> dict[str, Measurement]:
+    """Backends by name: milliseconds per call, and kind."""
+    ready = []
+    for name, (duration, kind) in named.items():
+        worker = machine.worker(name, lambda _, d=duration: d)  # type: ignore[misc]
+        ready.append(Ready(candidate(name, "m.pt", kind), worker, OPENING, worker.warm_up(config.warm_up_ms)))
+    found, condition = compare(ready, Setting(4, 2, 0), config, Silence(), machine.pause)
+    assert (condition.batch, condition.threads) == (4, 2)
+    return {m.name: m for m in found}
 
 
-def test_known_durations_are_reported_exactly() -> None:
+def test_known_durations_become_figures_and_ratios_to_both() -> None:
+    named = {"ours": (2.5, "ours"), "plain twin": (5.0, "plain"), "naive ONNX": (10.0, "naive")}
+    found = compared(FakeMachine(), named, BenchConfig(duration_s=1.0, iterations=10))
+    ours = found["ours"]
+    assert (ours.median_ms, ours.mean_ms, ours.min_ms, ours.max_ms, ours.std_ms) == (2.5, 2.5, 2.5, 2.5, 0.0)
+    assert ours.percentiles_ms == {"50": 2.5, "90": 2.5, "95": 2.5, "99": 2.5}
+    assert ours.items_per_s == 1600.0
+    assert ours.against_yardstick is not None
+    assert ours.against_naive is not None
+    assert (ours.against_yardstick.value, ours.against_naive.value) == (0.5, 0.25)
+    assert found["plain twin"].against_yardstick is not None
+    assert found["plain twin"].against_yardstick.value == 1.0
+    assert (ours.load_ms, ours.first_run_ms, ours.overhead_us) == (1.0, 2.0, 0.1)
+    assert ours.samples_ms is None
+
+
+def test_a_heavy_tail_reaches_the_report() -> None:
     machine = FakeMachine()
-    backends = [machine.backend("slow", lambda _: 10.0), machine.backend("fast", lambda _: 2.5)]
-    slow, fast = compared(machine, backends, BenchConfig(duration_s=1.0, iterations=10))
-    assert (slow.median_ms, slow.mean_ms, slow.min_ms, slow.p90_ms, slow.p99_ms) == (10.0,) * 5
-    assert (slow.ratio, slow.ratio_low, slow.ratio_high) == (1.0, 1.0, 1.0)
-    assert fast.median_ms == 2.5
-    assert (fast.ratio, fast.ratio_low, fast.ratio_high) == (0.25, 0.25, 0.25)
+    worker = machine.worker("t", lambda n: 300.0 if n % 20 == 0 else 3.0)
+    ready = [Ready(candidate("t"), worker, OPENING, worker.warm_up(0))]
+    config = BenchConfig(duration_s=2.0, iterations=400, percentiles=(99.0,), warm_up_ms=0)
+    ((found,), _) = compare(ready, Setting(1, 1, 0), config, Silence(), machine.pause)
+    assert (found.median_ms, found.percentiles_ms, found.max_ms) == (3.0, {"99": 300.0}, 300.0)
 
 
-def test_a_heavy_tail_shows_in_p99_and_mean_and_is_not_clipped() -> None:
-    machine = FakeMachine()
-    tail = machine.backend("tail", lambda n: 500.0 if n % 40 == 39 else 10.0)
-    (timing,) = compared(machine, [tail], BenchConfig(duration_s=4.0, iterations=200))
-    assert timing.median_ms == 10.0
-    assert timing.p90_ms == 10.0
-    assert timing.p99_ms == 500.0
-    assert timing.mean_ms == pytest.approx(10.0 + 490.0 / 40, rel=0.25)
+def test_the_named_yardstick_decides_the_ratio() -> None:
+    named = {"a": (8.0, "bundle"), "b": (2.0, "bundle"), "plain twin": (4.0, "plain")}
+    for wanted, expected in ((None, 2.0), ("b", 4.0), ("a", 1.0)):
+        ratio = compared(FakeMachine(), named, replace(QUICK, yardstick=wanted))["a"].against_yardstick
+        assert ratio is not None
+        assert ratio.value == expected
 
 
-def test_interleaving_keeps_the_ratio_on_a_machine_that_slows_down() -> None:
-    """Broken twin: the same backends one after the other see different machines and miss by far."""
-    config = BenchConfig(warm_up_ms=0, duration_s=2.0, iterations=1)
-
-    def slower(seconds: float) -> float:
-        return 1.0 + 0.3 * seconds
-
-    machine = FakeMachine(slower)
-    one, two = machine.backend("one", lambda _: 4.0), machine.backend("two", lambda _: 2.0)
-    _, interleaved = compared(machine, [one, two], config)
-    assert interleaved.ratio == pytest.approx(0.5, rel=0.05)
-    assert interleaved.ratio_low <= interleaved.ratio <= interleaved.ratio_high
-
-    machine = FakeMachine(slower)
-    first = compared(machine, [machine.backend("one", lambda _: 4.0)], config)[0]
-    then = compared(machine, [machine.backend("two", lambda _: 2.0)], config)[0]
-    assert abs(then.median_ms / first.median_ms - 0.5) > 0.15
+def test_without_a_naive_export_there_is_no_ratio_to_it() -> None:
+    assert compared(FakeMachine(), {"a": (1.0, "bundle")}, QUICK)["a"].against_naive is None
 
 
-def test_rounds_visit_every_backend_in_turn() -> None:
-    machine = FakeMachine()
-    plan = Plan(warm_up_ms=0, duration_s=0.0, iterations=1)
-    samples = measure([machine.backend(n, lambda _: 1.0) for n in "ABC"], plan, Silence(), *controls(machine))
-    assert "".join(machine.order[-3 * MIN_ROUNDS :]) == "ABC" * MIN_ROUNDS
-    assert [len(s.rounds) for s in samples] == [MIN_ROUNDS] * 3
+def test_raw_samples_are_kept_round_by_round() -> None:
+    found = compared(FakeMachine(), {"a": (1.5, "bundle")}, replace(QUICK, raw=True))["a"]
+    assert found.samples_ms is not None
+    assert len(found.samples_ms) == found.rounds
+    assert {ms for one in found.samples_ms for ms in one} == {1.5}
 
 
-def test_each_backend_gets_its_duration_its_iterations_and_long_bursts() -> None:
-    machine = FakeMachine()
-    backends = [machine.backend("slow", lambda _: 400.0), machine.backend("fast", lambda _: 1.0)]
-    plan = Plan(warm_up_ms=100, duration_s=2.0, iterations=30)
-    slow, fast = measure(backends, plan, Silence(), *controls(machine))
-    assert len(slow.calls) == 30
-    assert fast.calls.sum() >= 2e9
-    assert {len(r) for r in fast.rounds} == {2000 // TARGET_ROUNDS}
-    # Warm-up is not among the timed calls: 100 calls of 1 ms for the fast one.
-    assert machine.order.count("fast") == len(fast.calls) + 100
-
-
-def controls(machine: FakeMachine) -> tuple[Callable[[], int], Callable[[float], None]]:
-    return machine.clock, machine.pause
-
-
-def test_the_interval_is_seeded_and_covers_the_truth() -> None:
-    noise = np.random.default_rng(3).normal(0.8, 0.05, 40)
-    assert ratio_interval(noise, seed=1) == ratio_interval(noise, seed=1)
-    middle, low, high = ratio_interval(noise, seed=1)
-    assert low < middle < high
-    assert low < 0.8 < high
-    assert high - low < 0.08
-
-
-def test_the_yardstick_is_found_by_name_path_or_folder() -> None:
-    backends = [Backend("a", "runs/a", int), Backend(EAGER, "m.pt", int), Backend(NAIVE, "m.pt", int)]
-    assert pick_yardstick(backends, None, 1) == "a"
-    assert pick_yardstick(backends, NAIVE, 1) == NAIVE
-    assert pick_yardstick(backends, "m.pt", 1) == EAGER
-    assert pick_yardstick(backends, "elsewhere/a", 1) == "a"
-    with pytest.raises(InputError, match="naive ONNX"):
-        pick_yardstick(backends, "naive ONXX", 1)
-
-
-def test_the_yardstick_decides_the_ratio() -> None:
-    machine = FakeMachine()
-    backends = [machine.backend("slow", lambda _: 8.0), machine.backend("fast", lambda _: 2.0)]
-    slow, fast = compared(machine, backends, BenchConfig(duration_s=0.2, yardstick="fast"))
-    assert (slow.ratio, fast.ratio) == (4.0, 1.0)
+def test_the_yardstick_is_found_by_name_kind_path_or_folder() -> None:
+    named = [
+        candidate("a", "runs/a"),
+        candidate("eager", "m.pt", "eager"),
+        candidate("naive ONNX", "m.pt", "naive"),
+    ]
+    assert pick_yardstick(named, None) == "a"
+    assert pick_yardstick([*named, candidate("twin", "m.pt", "plain")], None) == "twin"
+    assert pick_yardstick(named, "naive ONNX") == "naive ONNX"
+    assert pick_yardstick(named, "naive") == "naive ONNX"
+    assert pick_yardstick(named, "m.pt") == "eager"
+    assert pick_yardstick(named, "elsewhere/a") == "a"
+    with pytest.raises(InputError, match="did you mean 'naive ONNX'"):
+        pick_yardstick(named, "naive ONXX")
 
 
 def test_equal_names_become_distinct() -> None:
-    same = [
-        Backend("b", "x/b", int),
-        Backend("b", "y/b", int),
-        Backend("b", "y/b", int),
-        Backend("c", "c", int),
+    same = [candidate("b", "x/b"), candidate("b", "y/b"), candidate("b", "y/b"), candidate("c", "c")]
+    assert [c.name for c in distinct(same)] == ["b (x/b)", "b (y/b)", "b (y/b) #2", "c"]
+
+
+def prepared(*candidates: Candidate, notes: tuple[str, ...] = ()) -> list[Prepared]:
+    return [Prepared("subject", candidates, notes)]
+
+
+def script(name: str, opener: object, **changes: object) -> Candidate:
+    return replace(candidate(name), opener=opener, **changes)  # type: ignore[arg-type]
+
+
+def test_backends_run_in_processes_and_what_cannot_is_a_sentence(tmp_path: Path) -> None:
+    here = [
+        script("well", Script()),
+        script("not here", Script(refuse=True)),
+        script("dies", Script(die_at=2)),
     ]
-    assert [b.name for b in distinct(same)] == ["b (x/b)", "b (y/b)", "b (y/b) #2", "c"]
-
-
-class Summing(nn.Module):
-    """Divides by Python's own sum over channels, as public SCConv code does (there over a parameter, which
-    the exporter folds away after minutes; here over activations, which stay)."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(3, 24, 3, padding=1)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        y: torch.Tensor = self.conv(x)
-        attention = torch.sigmoid(y.mean((2, 3))).transpose(0, 1)
-        weight = (attention / sum(attention)).transpose(0, 1)
-        return y * weight[:, :, None, None]
-
-
-@pytest.fixture(scope="module")
-def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An ONNX bundle that takes batches 1 to 3."""
-    out = tmp_path_factory.mktemp("bench") / "small"
-    shapes = shape_ranges(minimum=["1x3x6x6"], optimum=["1x3x6x6"], maximum=["3x3x6x6"])
-    torch.manual_seed(0)
-    return run_export(Summing().eval(), ExportConfig("onnx", out=out, shapes=shapes), Silence()).path
-
-
-QUICK = BenchConfig(warm_up_ms=0, duration_s=0.0, iterations=5, shapes=shape_ranges(["1x3x6x6"]))
-
-
-def test_a_model_and_its_bundle_are_measured_side_by_side(bundle: Path) -> None:
-    before = torch.get_num_threads()
-    timings = run_benchmark((str(bundle), Summing()), QUICK, Silence())
-    assert [t.name for t in timings] == ["small", EAGER, NAIVE]
-    assert all(t.rounds >= MIN_ROUNDS and 0 < t.min_ms <= t.median_ms <= t.p99_ms for t in timings)
-    assert timings[0].ratio == 1.0
-    assert torch.get_num_threads() == before
-
-
-def test_a_batch_the_bundle_does_not_take_is_a_note_and_no_number(bundle: Path) -> None:
-    heard = Heard()
-    config = BenchConfig(batches=(2, 4), threads=(1, 2), warm_up_ms=0, duration_s=0.0, iterations=5)
-    timings = run_benchmark((str(bundle),), config, heard)
-    assert [(t.batch, t.threads) for t in timings] == [(2, 1), (2, 2)]
-    assert heard.notes == ["small is not measured at batch 4: input 'x' takes 1 to 3 on axis 0, not 4"]
-
-
-@pytest.mark.skipif(isinstance(probe(), Gpu), reason="a GPU is here: this machine can run TensorRT engines")
-def test_a_bundle_that_cannot_run_here_is_listed_as_not_measured(bundle: Path, tmp_path: Path) -> None:
-    heard = Heard()
-    manifest = json.loads((bundle / "manifest.json").read_text(encoding="utf-8"))
-    engine = tmp_path / "engine"
-    shutil.copytree(bundle, engine)
-    (engine / "manifest.json").write_text(
-        json.dumps(manifest | {"runtime": "tensorrt-rtx"}), encoding="utf-8"
+    config = replace(QUICK, threads=(1, 2))
+    found = run(prepared(*here, notes=("x is not measured: y",)), config, tmp_path, Silence())
+    assert [(m.name, m.threads) for m in found.measurements] == [("well", 1), ("well", 2)]
+    assert all(m.own_process and m.memory is not None and m.memory.base_bytes > 0 for m in found.measurements)
+    assert found.not_measured[0] == "x is not measured: y"
+    assert (
+        found.not_measured[1] == "not here is not measured at batch 1, 1 thread: this fake has no device here"
     )
-    timings = run([bundle_subject(str(engine), ()), bundle_subject(str(bundle), ())], QUICK, heard)
-    assert [t.name for t in timings] == ["small"]
-    assert len(heard.notes) == 1
-    assert heard.notes[0].startswith("engine is not measured: ")
-    with pytest.raises(CapabilityError, match="nothing could be measured here: engine is not measured"):
-        run([bundle_subject(str(engine), ())], QUICK, Silence())
+    assert (
+        "dies is not measured at batch 1, 1 thread: the process of dies died while warming up"
+        in (found.not_measured[2])
+    )
+    assert len(found.not_measured) == 5
+    assert [c.yardstick for c in found.conditions] == ["well", "well"]
 
 
-def test_shapes_asked_for_must_fit_the_bundle(bundle: Path) -> None:
-    with ExitStack() as stack:
-        wide = (ShapeRange(None, (1, 3, 7, 7), (1, 3, 7, 7), (1, 3, 7, 7)),)
-        opened = bundle_subject(str(bundle), wide).open(Setting(1, 1, 0), stack)
-    assert not opened.backends
-    assert "takes 6 on axis 2, not 7" in opened.notes[0]
+def test_a_worker_that_dies_between_rounds_ends_the_run(tmp_path: Path) -> None:
+    # Opening and warming up take a dozen calls; 5 ms of lead-in, as short as these are, take thousands.
+    with pytest.raises(WorkerDiedError, match="the process of b died while being timed"):
+        run(prepared(script("a", Script()), script("b", Script(die_at=2000))), QUICK, tmp_path, Silence())
 
 
-def test_inputs_are_seeded_and_not_constant() -> None:
-    spec = (TensorSpec("x", "float32", ("batch", 3, 6, 6), (1, 3, 6, 6), (1, 3, 6, 6), (9, 3, 6, 6)),)
-    one, again, other = (bench_inputs(spec, Setting(4, 1, seed))["x"] for seed in (0, 0, 1))
-    assert one.shape == (4, 3, 6, 6)
-    assert np.array_equal(one, again)
-    assert not np.array_equal(one, other)
-    assert one.std() > 0.5
+def test_what_cannot_travel_is_measured_here(tmp_path: Path) -> None:
+    travels = script("module", Unpicklable(), local=Script())
+    (found,) = run(prepared(travels), QUICK, tmp_path, Silence()).measurements
+    assert not found.own_process
+    assert found.memory is None
 
 
-def test_the_naive_export_is_naive(bundle: Path) -> None:
-    """It unrolls the sum, which the package's own export does not, and takes every batch asked for."""
-    spec = (TensorSpec("x", "float32", (1, 3, 6, 6), (1, 3, 6, 6), (1, 3, 6, 6), (1, 3, 6, 6)),)
-    fixed = onnx.load_from_string(naive_export(Summing().eval(), spec, (4,), 0))
-    free = onnx.load_from_string(naive_export(Summing().eval(), spec, (1, 8), 0))
-    assert sum(n.op_type == "Add" for n in fixed.graph.node) >= 23
-    assert sum(n.op_type == "Add" for n in onnx.load(bundle / "model.onnx").graph.node) <= 1
-    assert fixed.graph.input[0].type.tensor_type.shape.dim[0].dim_value == 4
-    assert free.graph.input[0].type.tensor_type.shape.dim[0].dim_param
+def test_what_the_user_insisted_on_is_an_error_and_no_gap(tmp_path: Path) -> None:
+    """A provider that fell back: the number would be of something else."""
+    insisted = script("cuda", Script(refuse=True), optional=False)
+    with pytest.raises(CapabilityError, match=r"^this fake has no device here$"):
+        run(prepared(script("a", Script()), insisted), QUICK, tmp_path, Silence())
 
 
-def test_a_model_the_exporter_refuses_is_still_measured_in_pytorch() -> None:
-    class Untraceable(nn.Module):
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
-            return x * 2 if float(x.sum()) > 0 else x
+def test_nothing_to_measure_is_an_error_with_all_reasons(tmp_path: Path) -> None:
+    with pytest.raises(CapabilityError, match=r"nothing could be measured here: .*no device here"):
+        run(prepared(script("a", Script(refuse=True))), QUICK, tmp_path, Silence())
 
-    heard = Heard()
-    timings = run_benchmark((Untraceable(),), QUICK, heard)
-    assert [t.name for t in timings] == [EAGER]
-    assert "naive ONNX is not measured: the naive ONNX export fails" in heard.notes[0]
+
+def test_a_wrong_yardstick_is_refused_before_anything_is_opened(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="the yardstick 'z' is none of what is measured"):
+        run(prepared(script("a", Script())), replace(QUICK, yardstick="z"), tmp_path, Silence())
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_not_portable_is_an_input_error() -> None:
+    assert issubclass(NotPortableError, InputError)

@@ -129,3 +129,17 @@ def test_many_names_do_not_take_for_ever() -> None:
     start = time.perf_counter()
     assert scconv_prefixes(shapes) == ()
     assert time.perf_counter() - start < 5.0
+
+
+def test_programs_are_described_without_torch(tmp_path: Path) -> None:
+    paths = [
+        written(kind, tmp_path / kind.name) for kind in (Kind.TORCHSCRIPT, Kind.EXPORTED_PROGRAM, Kind.ONNX)
+    ]
+    code = (
+        "import sys; from pathlib import Path; from scconv_deploy.stages import inspect\n"
+        f"for p in {[str(p) for p in paths]!r}: print(inspect.run(Path(p)).parameters)\n"
+        "assert 'torch' not in sys.modules"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stderr == ""
+    assert done.stdout.split() == ["20", "20", "0"]

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import json
 import shlex
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from scconv_deploy.config import ExportConfig, shape_ranges
+from scconv_deploy.config import Budgets, ErrorStat, ExportConfig, GateForm, Precision, shape_ranges
 from scconv_deploy.errors import InputError
 from scconv_deploy.runtime.engine import open_bundle
+from scconv_deploy.scconv.style import GraphStyle
 from scconv_deploy.stages import package, reopen
 from scconv_deploy.verdicts import GoldenSamples
 from scconv_deploy.workspace import sha256
-from tests.stages.small import CONFIG, EXAMPLE, built_in, ready
+from tests.stages.small import CONFIG, EXAMPLE, built_in, half_config, ready
 
 
 def contents(folder: Path) -> package.Contents:
@@ -34,7 +35,8 @@ def test_a_bundle_opens_and_comes_back(tmp_path: Path) -> None:
     package.run(packed, CONFIG, tmp_path)
     with open_bundle(tmp_path, threads=1, verify="golden") as engine:
         assert [a.shape for a in engine.run({"image": EXAMPLE.numpy()}).values()] == [(2, 8, 6, 6)]
-    _, graph, golden = reopen.run(tmp_path)
+    opened = reopen.run(tmp_path)
+    graph, golden = opened.graph, opened.golden
     assert graph.model == packed.graph.model
     assert (graph.inputs, graph.outputs) == (packed.graph.inputs, packed.graph.outputs)
     assert graph.block_paths == packed.graph.block_paths
@@ -98,3 +100,36 @@ def test_reproduce_holds_every_choice_and_no_default() -> None:
         *("--compute-capability", "8.6,9.0", "--trust", "nets", "--trust", "more"),
         *("--seed", "7", "--no-simplify", "--no-verify"),
     ]
+
+
+def test_reproduce_names_gate_io_type_and_budgets_where_they_were_chosen() -> None:
+    source = replace(ready().source, origin="m.pt")
+    half = half_config(Precision.BF16)
+    assert package.reproduce(source, half) == "scconv-export m.pt --target onnx --precision bf16"
+    chosen = replace(
+        half,
+        opset=23,
+        gate=GateForm.SIGMOID,
+        io_dtype=Precision.FP16,
+        budgets=Budgets(1e-3, {"": 0.1, "y": 0.2}, {"y": 0.3}, ErrorStat.MEDIAN),
+        bisect=True,
+    )
+    assert package.reproduce(source, chosen) == (
+        "scconv-export m.pt --target onnx --precision bf16 --opset 23 --gate sigmoid --io-dtype fp16 "
+        "--max-flip-rate 0.001 --atol 0.1 --atol y:0.2 --rtol y:0.3 --check-error-stat median --bisect"
+    )
+
+
+def test_the_manifest_says_how_precise_each_block_was_built(tmp_path: Path) -> None:
+    roles = {"2": {"convolutions": "fp16", "gate": "fp32", "fuse": "fp32"}}
+    packed = contents(tmp_path)
+    packed = replace(
+        packed,
+        built=replace(packed.built, precision_built="fp16", precision_per_block=roles),
+        style=GraphStyle(where_mask=True),
+    )
+    config = half_config(Precision.FP16, io_dtype=Precision.FP16, calib=Path("real.npz"))
+    manifest = package.run(packed, config, tmp_path)
+    assert manifest["precision"] == {"asked": "fp16", "built": "fp16", "io": "fp16", "blocks": roles}
+    assert (manifest["gate"], manifest["samples"]) == ("exact", "real")
+    assert manifest["style"] == {**asdict(GraphStyle()), "where_mask": True}

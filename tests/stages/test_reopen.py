@@ -11,8 +11,10 @@ import onnx
 import pytest
 
 from scconv_deploy.artifacts import TensorSpec
+from scconv_deploy.config import ExportConfig, GateForm, Precision
 from scconv_deploy.errors import CapabilityError, InputError
 from scconv_deploy.report.to_json import to_json
+from scconv_deploy.scconv.style import GraphStyle
 from scconv_deploy.stages import reopen
 from tests.runtime.bundles import read, write_bundle, write_manifest, write_samples
 
@@ -34,7 +36,8 @@ def bundle(tmp_path: Path) -> Path:
 
 
 def test_what_was_packed_comes_back(bundle: Path) -> None:
-    built, graph, golden = reopen.run(bundle)
+    opened = reopen.run(bundle)
+    built, graph, golden = opened.built, opened.graph, opened.golden
     assert built.primary == bundle / "model.onnx"
     assert (built.runtime, built.precision_built, built.not_executed) == ("onnxruntime", "fp32", None)
     assert graph.model == onnx.load(bundle / "model.onnx")
@@ -66,7 +69,7 @@ def test_a_runtime_that_is_missing_here_is_a_reason_not_an_error(
         raise CapabilityError(f"no {runtime} here")
 
     monkeypatch.setattr(reopen, "open_runner", absent)
-    built, _, _ = reopen.run(bundle)
+    built = reopen.run(bundle).built
     assert built.not_executed == "not executed: no onnxruntime here"
 
 
@@ -75,3 +78,35 @@ def test_a_tensor_spec_survives_json() -> None:
     assert reopen.tensor_spec(json.loads(json.dumps(to_json(spec)))) == spec
     with pytest.raises(KeyError, match="shape"):
         reopen.tensor_spec({"name": "x", "dtype": "float32"})
+
+
+def test_how_it_was_made_comes_back(bundle: Path) -> None:
+    opened = reopen.run(bundle)
+    assert opened.config == ExportConfig(target="onnx", opset=18)
+    assert (opened.style, opened.has_real_samples) == (GraphStyle(), False)
+    assert opened.built.precision_per_block == {}
+    roles = {"stage1.conv": {"convolutions": "bf16", "gate": "fp32"}}
+    made = {
+        "target": "trt-rtx",
+        "opset": 22,
+        "gate": "sigmoid",
+        "samples": "real",
+        "precision": {"asked": "bf16", "built": "bf16", "io": "fp16", "blocks": roles},
+        "style": {"where_mask": True, "literal_gate": True, "of_a_later_version": True},
+    }
+    write_manifest(bundle, {**read(bundle), **made})
+    opened = reopen.run(bundle)
+    assert opened.config == ExportConfig(
+        target="trt-rtx",
+        precision=Precision.BF16,
+        opset=22,
+        gate=GateForm.SIGMOID,
+        io_dtype=Precision.FP16,
+    )
+    assert opened.style == GraphStyle(where_mask=True, literal_gate=True)
+    assert opened.has_real_samples
+    assert opened.built.precision_per_block == roles
+
+
+def test_a_bfloat16_end_keeps_its_name() -> None:
+    assert reopen.tensor_spec({"name": "x", "dtype": "bfloat16", "shape": [1]}).dtype == "bfloat16"

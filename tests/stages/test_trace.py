@@ -5,21 +5,26 @@ from __future__ import annotations
 import builtins
 from pathlib import Path
 
+import numpy as np
 import onnx
 import pytest
 import torch
 from torch import Tensor, nn
 
 from scconv_deploy.artifacts import LoweredModel, Recognition, TensorSpec, TracedGraph
-from scconv_deploy.config import ExportConfig
+from scconv_deploy.config import ExportConfig, Precision
 from scconv_deploy.errors import InputError
 from scconv_deploy.graph.names import belongs_to
+from scconv_deploy.graph.precision import block_types, model_precision
 from scconv_deploy.inputs import UNBOUNDED
+from scconv_deploy.interpret.runner import TorchRunner
 from scconv_deploy.scconv.deploy import DeploySCConv
 from scconv_deploy.scconv.reference import constants
-from scconv_deploy.stages import trace
+from scconv_deploy.scconv.typed import TORCH_TYPES
+from scconv_deploy.stages import simplify, trace
 from tests.scconv.axes import base, gwc
 from tests.scconv.test_deploy import reference_of
+from tests.stages.small import EXAMPLE, IMAGE, half_config, half_graph, half_lowered
 
 
 def deploy(spec=None) -> DeploySCConv:  # type: ignore[no-untyped-def]
@@ -142,3 +147,31 @@ def test_refusals(module: nn.Module, message: str) -> None:
 def test_tracing_is_quiet(capfd: pytest.CaptureFixture[str]) -> None:
     traced(nn.Sequential(deploy()), image())
     assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("outside", [Precision.FP32, Precision.FP16, Precision.BF16])
+@pytest.mark.parametrize("inside", [Precision.FP16, Precision.BF16])
+def test_half_inside_and_any_type_outside(inside: Precision, outside: Precision) -> None:
+    found = trace.run(half_lowered(inside), (IMAGE,), half_config(inside, io_dtype=outside))
+    onnx.checker.check_model(found.model, full_check=True)
+    onnx.shape_inference.infer_shapes(found.model, check_type=True, strict_mode=True, data_prop=True)
+    name = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}[outside.value]
+    assert [t.dtype for t in (*found.inputs, *found.outputs)] == [name, name]
+    assert found.inputs[0].name == IMAGE.name
+    assert found.opset == {Precision.FP16: 20, Precision.BF16: 22}[inside]
+    half = inside.value
+    assert block_types(found.model, ("2",)) == {"2": {"convolutions": half, "gate": "fp32", "fuse": "fp32"}}
+    assert model_precision(found.model) == half
+    assert simplify.run(found, half_config(inside)).notes == found.notes
+
+
+@pytest.mark.parametrize("precision", [Precision.FP16, Precision.BF16])
+def test_simplified_half_graphs_compute_as_the_typed_module(precision: Precision) -> None:
+    graph = simplify.run(half_graph(precision), half_config(precision))
+    with TorchRunner(graph.model) as runner:
+        got = runner.run({IMAGE.name: EXAMPLE.numpy()})[graph.outputs[0].name]
+    half = TORCH_TYPES[precision]
+    with torch.no_grad():
+        want = half_lowered(precision).module(EXAMPLE.to(half)).float().numpy()
+    np.testing.assert_allclose(got, want, atol=4 * torch.finfo(half).eps * float(abs(want).max()), rtol=0)
+    assert abs(2 * got - want).max() > 0.1 * abs(want).max()

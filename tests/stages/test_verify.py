@@ -17,7 +17,7 @@ from scconv_deploy.parity.cases import Case
 from scconv_deploy.parity.reference import Reference
 from scconv_deploy.stages import verify
 from scconv_deploy.verdicts import GoldenSamples, ParityReport, Verdict
-from tests.stages.small import EXAMPLE, IMAGE, built_in, ready
+from tests.stages.small import CONFIG, EXAMPLE, IMAGE, built_in, ready
 
 Fault = Callable[[onnx.ModelProto], None]
 
@@ -59,7 +59,7 @@ def harmless(model: onnx.ModelProto) -> None:
 
 
 def run(built: BuiltArtifact, graph: TracedGraph) -> ParityReport:
-    return verify.run(built, graph, ready().lowered, None, 0, Silence())[0]
+    return verify.run(built, graph, ready().lowered, None, CONFIG, Silence())[0]
 
 
 def golden() -> GoldenSamples:
@@ -70,13 +70,13 @@ def golden() -> GoldenSamples:
 
 def test_the_good_artifact_passes_piece_by_piece(tmp_path: Path) -> None:
     built = built_in(tmp_path, ready().graph)
-    report, samples = verify.run(built, ready().graph, ready().lowered, None, 0, Silence())
+    report, samples = verify.run(built, ready().graph, ready().lowered, None, CONFIG, Silence())
     assert report.verdict is Verdict.PASS
     assert report.artifact_executed
     assert report.subject.startswith("model.onnx in ONNX Runtime")
     block = next(p for p in report.pieces if p.piece == "2")
     assert block.passed_samples == block.samples > verify.PIECE_BATCH  # and the edge input
-    assert verify.run_golden(built, ready().graph, samples).verdict is Verdict.PASS
+    assert verify.run_golden(built, ready().graph, samples, CONFIG).verdict is Verdict.PASS
 
 
 @pytest.mark.parametrize("fault", [doubled, not_a_number, other_comparison])
@@ -109,17 +109,17 @@ def test_a_file_that_is_no_model_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(VerificationError, match=r"model\.onnx cannot be read back"):
         run(built, ready().graph)
     with pytest.raises(VerificationError, match=r"model\.onnx was built but cannot be opened"):
-        verify.run_golden(built, ready().graph, golden())
+        verify.run_golden(built, ready().graph, golden(), CONFIG)
 
 
 def test_golden_samples_must_agree_and_be_complete(tmp_path: Path) -> None:
     built, samples = built_in(tmp_path, ready().graph), golden()
-    assert verify.run_golden(built, ready().graph, samples).verdict is Verdict.PASS
+    assert verify.run_golden(built, ready().graph, samples, CONFIG).verdict is Verdict.PASS
     off = {k: v + 0.1 for k, v in samples.outputs.items()}
-    report = verify.run_golden(built, ready().graph, replace(samples, outputs=off))
+    report = verify.run_golden(built, ready().graph, replace(samples, outputs=off), CONFIG)
     assert report.verdict is Verdict.FAIL
     with pytest.raises(VerificationError, match="name different outputs"):
-        verify.run_golden(built, ready().graph, replace(samples, outputs={}))
+        verify.run_golden(built, ready().graph, replace(samples, outputs={}), CONFIG)
 
 
 def test_golden_batches_have_independent_samples() -> None:

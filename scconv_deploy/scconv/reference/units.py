@@ -71,6 +71,8 @@ class ReferenceSRU(nn.Module):
     def gamma_weight(self) -> Tensor:
         """Equation 2 as copies write it: Python's builtin ``sum`` over the parameter."""
         gamma = self.gamma
+        if self.spec.gamma_weight is GammaWeight.STORED:
+            raise InputError("a stored gamma weight has no formula, so there is no reference module for it")
         if self.spec.gamma_weight is GammaWeight.NONE:
             return torch.ones_like(gamma)
         if self.spec.gamma_weight is GammaWeight.SOFTMAX:

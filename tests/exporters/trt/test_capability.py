@@ -10,8 +10,8 @@ from onnx import TensorProto, helper
 from exporters.trt import capability
 from exporters.trt.build import build_plan
 from exporters.trt.layers import read_kernels
-from exporters.trt.report import precision_built, report
 from exporters.trt.settings import BuildRequest
+from exporters.trt.types import precision_built
 from scconv_deploy.artifacts import TensorSpec
 from scconv_deploy.config import Precision
 from scconv_deploy.errors import BuildError, CapabilityError, InputError
@@ -125,7 +125,7 @@ def test_what_the_table_allows_is_built_all_in_one_plan_and_in_that_precision(pr
     platform = rtx_platform()
     allowed = capability.choose((), precision, platform.module)
     plan = build_plan(platform, _typed_conv(precision), BuildRequest((), allowed), SILENCE)
-    assert precision_built(report(read_kernels(plan.layers or ""), ()).types) == precision.value
+    assert precision_built(read_kernels(plan.layers or "")) == precision.value
 
 
 @pytest.mark.parametrize(

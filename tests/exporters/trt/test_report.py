@@ -6,7 +6,7 @@ import pytest
 
 from exporters.trt.build import build_plan
 from exporters.trt.layers import Kernel, KernelTensor, read_kernels
-from exporters.trt.report import is_static, kernels_per_block, precision_built, report
+from exporters.trt.report import is_static, kernels_per_block, report
 from exporters.trt.settings import BuildRequest
 from tests.exporters.trt.models import DYNAMIC, SILENCE, STATIC, conv_relu, rtx_platform
 
@@ -131,21 +131,6 @@ def test_an_inserted_kernel_belongs_where_all_its_neighbours_do() -> None:
         kernel("alone"),
     )
     assert kernels_per_block(kernels, ("block",)) == {"block": 5}
-
-
-@pytest.mark.parametrize(
-    ("types", "built"),
-    [
-        ({"fp32": 9, "int32": 2, "bool": 1}, "fp32"),
-        ({"fp32": 9, "fp16": 1}, "fp16"),
-        ({"fp32": 1, "bf16": 3}, "bf16"),
-        ({"fp16": 5, "int8": 1}, "int8"),
-        ({"fp16": 5, "fp8": 1}, "fp8"),
-        ({"fp32": 5, "uint8": 1}, "fp32"),
-    ],
-)
-def test_the_precision_built_is_the_lowest_that_is_really_there(types: dict[str, int], built: str) -> None:
-    assert precision_built(types) == built
 
 
 def test_a_real_build_counts_the_same_dynamic_and_static() -> None:

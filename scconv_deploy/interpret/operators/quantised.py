@@ -1,0 +1,58 @@
+"""Q/DQ: integers of 8 bits (or more) with a scale per tensor or per axis."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from scconv_deploy.interpret.node import Node, RefusedError, Run, operator, rounded_once
+from scconv_deploy.interpret.values import TORCH_TYPES, Call, Value
+
+
+def _along(t: Tensor, x: Tensor, axis: int) -> Tensor:
+    """A scale or zero point of one number per index of ``axis``, shaped to broadcast to x."""
+    if t.ndim == 0 or t.numel() == 1:
+        return t.reshape(())
+    return t.reshape([-1 if i == axis % x.ndim else 1 for i in range(x.ndim)])
+
+
+def _plain(node: Node) -> int:
+    if node.integer("block_size", 0):
+        raise RefusedError("in blocks")
+    return node.integer("axis", 1)
+
+
+@operator("QuantizeLinear")
+def quantize(node: Node) -> Run:
+    """clamp(round(x / scale) + zero_point); halves round to even."""
+    axis, wanted = _plain(node), node.integer("output_dtype", 0)
+    if wanted and wanted not in TORCH_TYPES:
+        raise RefusedError(f"to element type {wanted}")
+
+    def run(call: Call, values: Sequence[Value]) -> Tensor:
+        x, scale = call.tensor(values[0]), call.tensor(values[1])
+        zero = call.optional(values[2]) if len(values) > 2 else None
+        dtype = zero.dtype if zero is not None else TORCH_TYPES[wanted] if wanted else torch.uint8
+        steps = torch.round(x / _along(scale, x, axis))
+        shifted = steps if zero is None else steps + _along(zero, x, axis)
+        limits = torch.iinfo(dtype)
+        return shifted.clamp(limits.min, limits.max).to(dtype)
+
+    return rounded_once(run)
+
+
+@operator("DequantizeLinear")
+def dequantize(node: Node) -> Run:
+    """(x - zero_point) * scale, in the scale's type."""
+    axis = _plain(node)
+
+    def run(call: Call, values: Sequence[Value]) -> Tensor:
+        x, scale = call.tensor(values[0]), call.tensor(values[1])
+        zero = call.optional(values[2]) if len(values) > 2 else None
+        steps = x.to(torch.int32)
+        steps = steps if zero is None else steps - _along(zero.to(torch.int32), x, axis)
+        return steps.to(scale.dtype) * _along(scale, x, axis)
+
+    return rounded_once(run)

@@ -1,0 +1,120 @@
+"""The user's limits and the precision's named defaults -> the limits of this run, and which of them were kept."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from scconv_deploy.config import Budgets, ErrorStat, Precision
+from scconv_deploy.metrics import ELEMWISE
+from scconv_deploy.tolerances import LIMITS, Limits
+from scconv_deploy.verdicts import TOP1, Budget, Comparison, PieceCheck, TaskMetric, Tolerance
+
+FLIP_RATE = "max-flip-rate"
+END_TO_END = "end to end"
+TASK_LOSS = 0.003
+"""Share by which the user's own metric may differ, where it is no top-1 agreement."""
+
+METRICS = {
+    ErrorStat.ELEMWISE: ELEMWISE,
+    ErrorStat.MAX: "max_abs",
+    ErrorStat.MEAN: "mean_abs",
+    ErrorStat.MEDIAN: "median_abs",
+    ErrorStat.QUANTILE: "p99_abs",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """The limits of one run. ``by_user`` are the names of the budgets that the user set."""
+
+    limits: Limits
+    budgets: Budgets
+    by_user: frozenset[str]
+
+    @property
+    def max_flip_rate(self) -> float:
+        """Largest share of flipped gates in a block."""
+        asked = self.budgets.max_flip_rate
+        return self.limits.flip_rate if asked is None else asked
+
+    def tolerance(self, output: str) -> Tolerance:
+        """The end-to-end tolerance of one output.
+
+        Where the user gives only one of atol and rtol the other is 0, so that what is given is the limit.
+        """
+        default, given = self.limits.end_to_end, self.budgets
+        stat = given.check_error_stat
+        metric = default.metric if stat is None else METRICS[stat]
+        atol = given.atol.get(output, given.atol.get(""))
+        rtol = given.rtol.get(output, given.rtol.get(""))
+        if atol is None and rtol is None:
+            name = default.name if stat is None else f"{default.name}, {stat.value}"
+            return Tolerance(name, metric, default.atol, default.rtol)
+        return Tolerance("--atol and --rtol", metric, atol or 0.0, rtol or 0.0)
+
+    def asked(self, output: str) -> bool:
+        """Whether the user set the end-to-end limit of this output."""
+        given = self.budgets
+        return any(name in given.atol or name in given.rtol for name in (output, ""))
+
+
+def settle(precision: Precision, budgets: Budgets) -> Settled:
+    """The user's limits over the precision's."""
+    asked = set()
+    if budgets.max_flip_rate is not None:
+        asked.add(FLIP_RATE)
+    if budgets.atol or budgets.rtol:
+        asked.add(END_TO_END)
+    return Settled(LIMITS[precision.value], budgets, frozenset(asked))
+
+
+def gate_budgets(settled: Settled, pieces: Sequence[PieceCheck]) -> list[Budget]:
+    """Flips and errors of the worst block; nothing where no block has gates of its own."""
+    gates = [(p.piece, p.gate) for p in pieces if p.gate is not None]
+    if not gates:
+        return []
+    path, worst = max(gates, key=lambda g: g[1].flip_rate)
+    far, outside = max(gates, key=lambda g: g[1].flips_outside_band)
+    limit = settled.max_flip_rate
+    return [
+        Budget(
+            FLIP_RATE,
+            limit,
+            worst.flip_rate,
+            worst.flip_rate <= limit,
+            f"{worst.flips} of {worst.gates} gates flip in {path}, the most of all blocks",
+        ),
+        Budget(
+            "flips outside the rounding band",
+            0.0,
+            float(outside.flips_outside_band),
+            outside.flips_outside_band == 0,
+            f"{outside.flips_outside_band} flips in {far} lie farther from the threshold than "
+            f"{outside.band:.2g} of the largest |s|",
+        ),
+    ]
+
+
+def end_budgets(settled: Settled, comparisons: Sequence[Comparison], values: Sequence[float]) -> list[Budget]:
+    """One per output: the comparison that comes nearest to its limit. ``values`` are what was gated on."""
+    made = []
+    for output in dict.fromkeys(c.output for c in comparisons):
+        own = [(v, c) for v, c in zip(values, comparisons, strict=True) if c.output == output]
+        value, worst = max(own, key=lambda pair: pair[0] / pair[1].limit if pair[1].limit else pair[0])
+        name = f"{END_TO_END}, {output} ({settled.tolerance(output).metric})"
+        made.append(Budget(name, worst.limit, value, worst.verdict.value == "PASS", worst.sentence))
+    return made
+
+
+def task_budget(settled: Settled, task: TaskMetric) -> Budget:
+    """Top-1 agreement against its floor; any other metric against what it was in PyTorch."""
+    if task.name == TOP1:
+        sentence = f"top-1 agreement {task.artifact:.4g} on {task.samples} samples"
+        return Budget(
+            TOP1, settled.limits.top1, task.artifact, task.artifact >= settled.limits.top1, sentence
+        )
+    loss = abs(task.reference - task.artifact)
+    limit = TASK_LOSS * max(abs(task.reference), 1e-12)
+    sentence = f"{task.name} is {task.artifact:.6g} where PyTorch has {task.reference:.6g}"
+    return Budget(task.name, limit, loss, loss <= limit, sentence)

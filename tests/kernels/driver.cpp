@@ -1,0 +1,116 @@
+// Runs every form of both operators over odd shapes on real threads, for the sanitizers: buffers have exactly
+// the size they need, so that one value read or written too far is seen.
+#include <cstdio>
+#include <cstring>
+#include <memory>
+#include <thread>
+#include <vector>
+
+#include "fuse.h"
+#include "sru.h"
+
+namespace {
+
+class Threads : public scconv::Parallel {
+ public:
+  void run(size_t tasks, Body body, void* data) const override {
+    std::vector<std::thread> threads;
+    for (size_t t = 0; t < 3; ++t) {
+      threads.emplace_back([=] {
+        for (size_t i = t; i < tasks; i += 3) body(data, i);
+      });
+    }
+    for (auto& thread : threads) thread.join();
+  }
+};
+
+// `values` numbers of either type in memory of exactly their size.
+struct Buffer {
+  std::unique_ptr<unsigned char[]> bytes;
+
+  Buffer(size_t values, scconv::Type type) : bytes(new unsigned char[values * scconv::size_of(type)]) {
+    for (size_t i = 0; i < values; ++i) {
+      const float number = static_cast<float>((i * 37 + 11) % 101) / 16.0f - 2.0f;
+      // Halves: any bits with a small exponent.
+      const uint16_t half = static_cast<uint16_t>(0x3000 + (i * 37) % 0x0c00 + (i % 2 ? 0x8000 : 0));
+      if (type == scconv::kFloat)
+        std::memcpy(&bytes[i * 4], &number, 4);
+      else
+        std::memcpy(&bytes[i * 2], &half, 2);
+    }
+  }
+  void* get() const { return bytes.get(); }
+};
+
+struct Shape {
+  size_t batch, channels, plane, groups;
+};
+
+const Shape kShapes[] = {{0, 4, 9, 2}, {1, 2, 1, 1},     {1, 6, 35, 3},   {2, 8, 15, 5},
+                         {5, 6, 7, 2}, {1, 16, 4100, 4}, {6, 4, 2500, 2}, {3, 2, 20001, 1}};
+
+const float* floats(const Buffer& buffer) { return static_cast<const float*>(buffer.get()); }
+
+void run_sru(const Shape& shape, int bits, scconv::Type type, const scconv::Kernels& kernels) {
+  scconv::Sru sru;
+  sru.form.gate = static_cast<scconv::Gate>(bits / 16);
+  sru.form.standard_deviation = bits & 1;
+  sru.form.at_least = bits & 2;
+  sru.form.normalised = bits & 4;
+  sru.form.within = bits & 8;
+  // Only groups cut from the flat values may cross channels.
+  const bool fits = shape.channels % shape.groups == 0;
+  if (!fits && !sru.form.standard_deviation) return;
+  const size_t values = shape.batch * shape.channels * shape.plane;
+  const Buffer scale(shape.channels, scconv::kFloat), mask(shape.channels, scconv::kFloat);
+  const Buffer x(values, type), a(values / 2, type), b(values / 2, type);
+  sru.type = type;
+  sru.batch = shape.batch;
+  sru.channels = shape.channels;
+  sru.plane = shape.plane;
+  sru.groups = shape.groups;
+  sru.epsilon = 1e-5;
+  sru.scale = sru.shift = sru.weight = floats(scale);
+  sru.mask = floats(mask);
+  sru.x = x.get();
+  sru.y_a = a.get();
+  sru.y_b = b.get();
+  scconv::compute(sru, kernels, Threads());
+}
+
+void run_fuse(const Shape& shape, int bits, scconv::Type type, const scconv::Kernels& kernels) {
+  scconv::Fuse fuse;
+  fuse.form.pair = bits & 1;
+  fuse.form.affine = bits & 2;
+  fuse.form.relu = bits & 4;
+  const size_t values = shape.batch * shape.channels * shape.plane;
+  const Buffer scale(shape.channels, scconv::kFloat);
+  const Buffer y1(values, type), y2(values, type), out(values, type);
+  fuse.type = type;
+  fuse.batch = shape.batch;
+  fuse.channels = shape.channels;
+  fuse.plane = shape.plane;
+  fuse.scale = fuse.shift = floats(scale);
+  fuse.y1 = y1.get();
+  fuse.y2 = y2.get();
+  fuse.out = out.get();
+  scconv::compute(fuse, kernels, Threads());
+}
+
+}  // namespace
+
+int main() {
+  int builds = 0;
+  for (const char* name : {"plain", "avx2", "avx512"}) {
+    if (!scconv::select_kernels(name)) continue;
+    ++builds;
+    for (const Shape& shape : kShapes) {
+      for (const scconv::Type type : {scconv::kFloat, scconv::kHalf}) {
+        for (int bits = 0; bits < 64; ++bits) run_sru(shape, bits, type, scconv::kernels());
+        for (int bits = 0; bits < 8; ++bits) run_fuse(shape, bits, type, scconv::kernels());
+      }
+    }
+  }
+  std::printf("%d builds ran\n", builds);
+  return builds == 0;
+}
