@@ -35,9 +35,9 @@ def step(title: str, command: str, *arguments: str) -> int:
     return run(command, arguments)
 
 
-def export(title: str, model: str, target: str, *more: str) -> tuple[Path, int]:
+def export(title: str, model: str, target: str, *more: str, name: str = "") -> tuple[Path, int]:
     """Export with the real test images as samples; returns the bundle's folder and the exit code."""
-    folder = Path(f"{OUT}/{Path(model).stem}-{target}")
+    folder = Path(f"{OUT}/{Path(model).stem}-{name or target}")
     arguments = (model, "--target", target, "-o", str(folder), "--calib", SAMPLES, "--force", *more)
     return folder, step(title, "export", *arguments)
 
@@ -61,6 +61,13 @@ def main() -> int:
     """Run every step; the exit code is the first one that is not a missing optional library."""
     os.chdir(ROOT)  # so that the printed commands can be pasted in the project's folder
     onnx, onnx_code = export("A trained SCConv network, to ONNX", f"{DIGITS}/model.pt", "onnx")
+    half, half_code = export(
+        "The same in half precision: how many of SRU's gates flip?",
+        f"{DIGITS}/model.pt",
+        "onnx",
+        "--fp16",
+        name="onnx-fp16",
+    )
     trt, trt_code = export("The same network, to TensorRT", f"{DIGITS}/model.pt", "trt")
     pickled, pickled_code = export(
         "A whole pickled module: its code runs only because --trust names it",
@@ -78,9 +85,10 @@ def main() -> int:
     out = console(sys.stdout)
     print("\n--- Result: milliseconds per image, one thread; ratios refer to the plain twin")
     show_benchmark(out, report)
-    for folder, code in ((onnx, onnx_code), (trt, trt_code), (pickled, pickled_code)):
+    made = ((onnx, onnx_code), (half, half_code), (trt, trt_code), (pickled, pickled_code))
+    for folder, code in made:
         _show_bundle(out, folder, code)
-    return next((c for c in (trt_code, pickled_code, verify_code) if c not in _FINE), EXIT_OK)
+    return next((c for c in (*(code for _, code in made), verify_code) if c not in _FINE), EXIT_OK)
 
 
 _FINE = (EXIT_OK, EXIT_CAPABILITY_MISSING)

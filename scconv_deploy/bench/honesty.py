@@ -113,7 +113,7 @@ def honesty_table(
         outside=maker.cost(OUTSIDE, works[OUTSIDE], [times.by_place.get(OUTSIDE, nothing)]),
         unattributed=maker.cost(UNATTRIBUTED, Work(), [times.by_place.get(UNATTRIBUTED, nothing)]),
         profiler_us=side.profile.profiler_us,
-        notes=_notes(side),
+        notes=(*_notes(side), *_busy(blocks, ceilings)),
     )
 
 
@@ -278,6 +278,16 @@ def _notes(side: Side) -> tuple[str, ...]:
     return (
         f"the shapes of {len(unknown)} operators are not known before running ({unknown[0]}, ...): what they "
         "compute and move is counted too low",
+    )
+
+
+def _busy(blocks: Sequence[PlaceCost], ceilings: Ceilings) -> tuple[str, ...]:
+    rates = [u.gflop_per_s or 0.0 for b in blocks for u in b.units]
+    if max(rates, default=0.0) <= ceilings.gflop_per_s:
+        return ()
+    return (
+        f"a block computes {max(rates):.0f} GFLOP/s, more than the ceiling measured: the machine was busy while its "
+        "ceilings were measured, or its clock has changed",
     )
 
 

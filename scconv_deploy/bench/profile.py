@@ -22,6 +22,7 @@ import numpy as np
 import onnx
 
 from scconv_deploy.config import DEFAULT_OPSET
+from scconv_deploy.errors import InputError
 from scconv_deploy.runtime.onnx import CPU, OPTIMISED, OnnxRunner
 
 WARM_UP_RUNS = 5
@@ -85,13 +86,22 @@ def profile_in_turns(
         for (file, arrays), own in zip(models, folders, strict=True):
             own.mkdir(parents=True, exist_ok=True)
             runner = stack.enter_context(OnnxRunner(file, threads=threads, provider=CPU, profile=own))
-            calls.append((runner, {name: arrays[name] for name in runner.input_names}))
+            calls.append((runner, _given(runner.input_names, arrays)))
         runs = _run(calls, seconds, clock, pause)
         files = [runner.end_profiling() for runner, _ in calls]
     return tuple(
         corrected(read_profile(_events(file), onnx.load(own / OPTIMISED), runs), profiler)
         for file, own in zip(files, folders, strict=True)
     )
+
+
+def _given(names: Sequence[str], arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """By name; by position where a file calls the same inputs otherwise (a twin, exported anew)."""
+    if all(name in arrays for name in names):
+        return {name: arrays[name] for name in names}
+    if len(names) != len(arrays):
+        raise InputError(f"it takes inputs {', '.join(names)}; given were {', '.join(arrays)}")
+    return dict(zip(names, arrays.values(), strict=True))
 
 
 def corrected(profile: Profile, profiler: float) -> Profile:

@@ -3,7 +3,7 @@
 Roles are found by node names (see :mod:`scconv_deploy.graph.names`), which kernels of a built engine carry too:
 ``convolutions``, ``gate`` (the comparison; absent where the gate is constant) and ``fuse`` (the softmax over
 pooled channels, or its sigmoids for the pair form). Where nodes of one role differ, the widest type is given:
-a role is only as low as all of it is.
+a role is only as low as all of it is. Fused nodes (``scconv::SRU_*``, ``scconv::CRUFuse_*``) compute in float32.
 """
 
 from __future__ import annotations
@@ -13,6 +13,10 @@ from collections.abc import Iterable, Mapping, Sequence
 import onnx
 
 from scconv_deploy.graph.names import belongs_to
+from scconv_deploy.scconv.fused_ops import FUSE as FUSED_FUSE
+from scconv_deploy.scconv.fused_ops import SRU as FUSED_SRU
+from scconv_deploy.scconv.fused_ops import is_fused
+from scconv_deploy.scconv.spec import Gate
 
 CONVOLUTIONS, GATE, FUSE = "convolutions", "gate", "fuse"
 PRODUCTS = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
@@ -65,10 +69,21 @@ def block_types(model: onnx.ModelProto, blocks: Sequence[str]) -> dict[str, dict
     found: dict[str, dict[str, set[str]]] = {path: {} for path in blocks}
     for node in model.graph.node:
         for path in blocks:
+            if is_fused(node) and belongs_to(node.name, path):
+                for inside in _fused_roles(node):
+                    found[path].setdefault(inside, set()).add("fp32")
+                continue
             what = role(node.name, path)
             if what is not None and node.input[0] in kinds:
                 found[path].setdefault(what, set()).add(kinds[node.input[0]])
     return {path: settled(roles) for path, roles in found.items()}
+
+
+def _fused_roles(node: onnx.NodeProto) -> tuple[str, ...]:
+    """What a ``scconv::`` node computes, in float32 whatever it stores; a static gate was decided before."""
+    kind, _, form = node.op_type.partition("_")
+    decides = kind == FUSED_SRU and form.partition("_")[0] != Gate.STATIC.value
+    return (GATE,) if decides else (FUSE,) if kind == FUSED_FUSE else ()
 
 
 def settled(roles: Mapping[str, Iterable[str]]) -> dict[str, str]:

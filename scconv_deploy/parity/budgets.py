@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from scconv_deploy.config import Budgets, ErrorStat, Precision
@@ -96,11 +96,22 @@ def gate_budgets(settled: Settled, pieces: Sequence[PieceCheck]) -> list[Budget]
     ]
 
 
-def end_budgets(settled: Settled, comparisons: Sequence[Comparison], values: Sequence[float]) -> list[Budget]:
-    """One per output: the comparison that comes nearest to its limit. ``values`` are what was gated on."""
+def end_budgets(
+    settled: Settled,
+    comparisons: Sequence[Comparison],
+    values: Sequence[float],
+    real: Collection[str] = (),
+) -> list[Budget]:
+    """One per output: the comparison that comes nearest to its limit. ``values`` are what was gated on.
+
+    Where ``real`` names cases of real samples, a default limit is held against them alone: on noise a trained
+    network's gates stand anywhere. A limit that the user set is held against every case.
+    """
     made = []
     for output in dict.fromkeys(c.output for c in comparisons):
         own = [(v, c) for v, c in zip(values, comparisons, strict=True) if c.output == output]
+        if not settled.asked(output) and any(c.case in real for _, c in own):
+            own = [(v, c) for v, c in own if c.case in real]
         value, worst = max(own, key=lambda pair: pair[0] / pair[1].limit if pair[1].limit else pair[0])
         name = f"{END_TO_END}, {output} ({settled.tolerance(output).metric})"
         made.append(Budget(name, worst.limit, value, worst.verdict.value == "PASS", worst.sentence))

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from scconv_deploy.parity.arithmetic import Arithmetic, Run
 from scconv_deploy.parity.block import Block, jittered
+from scconv_deploy.parity.budgets import FLIP_RATE, Settled
 from scconv_deploy.parity.exact import Steps
 from scconv_deploy.parity.samples import compare_samples
 from scconv_deploy.parity.structure import SLACK, Structure
@@ -65,6 +66,28 @@ class Measured:
 def flips_in_words(gate: GateCheck) -> str:
     """``12 of 1048576 gates flip (0.0011 %)``."""
     return f"{gate.flips} of {gate.gates} gates flip ({100 * gate.flip_rate:.2g} %)"
+
+
+def wrong_gate(block: Block, gate: GateCheck, settled: Settled) -> str | None:
+    """Why the block's decisions are not those of the function, or None: of its halves off the flips, too."""
+    budget, off = settled.max_flip_rate, gate.error_off_flips
+    if not (off is None or off <= (gate.limit_off_flips or 0.0)):
+        return (
+            f"in {gate.arithmetic} it is off by more than rounding explains where no gate flipped: {off:.3g}, "
+            f"limit {gate.limit_off_flips or 0.0:.3g}"
+        )
+    if gate.flips_outside_band:
+        known = block.units.gate
+        half = known is not None and known.half
+        how = "its gate is computed in half precision" if half else "its gate is rounded where it decides"
+        return (
+            f"{how}: {flips_in_words(gate)}, {gate.flips_outside_band} of them farther from the threshold than "
+            f"rounding explains (up to {gate.farthest_flip:.2g} of the largest |s|, band {gate.band:.2g})"
+        )
+    pytorch_too = gate.pytorch_flips is not None and gate.pytorch_flips >= gate.flips
+    if gate.flip_rate > budget and (not pytorch_too or FLIP_RATE in settled.by_user):
+        return f"its gate is rounded: {flips_in_words(gate)}, budget {100 * budget:.2g} %"
+    return None
 
 
 class _Tally:

@@ -17,15 +17,16 @@ import onnx
 import torch
 
 from scconv_deploy.artifacts import LoweredModel, TracedGraph
+from scconv_deploy.graph.bodies import in_standard_operators
 from scconv_deploy.graph.pieces import block_piece
 from scconv_deploy.graph.units import find_units
 from scconv_deploy.interpret.program import OnnxProgram
-from scconv_deploy.parity.arithmetic import Arithmetic
 from scconv_deploy.parity.bisect import find_operator, first_half_operator
 from scconv_deploy.parity.block import WHOLE_MODEL, Block
-from scconv_deploy.parity.budgets import FLIP_RATE, Settled
+from scconv_deploy.parity.budgets import Settled
 from scconv_deploy.parity.exact import exact_block
-from scconv_deploy.parity.gates import GateForm, Measured, flips_in_words, measure_block
+from scconv_deploy.parity.fused import arithmetic_of, fused_operator
+from scconv_deploy.parity.gates import GateForm, Measured, flips_in_words, measure_block, wrong_gate
 from scconv_deploy.parity.outside import OUTSIDE, check_outside
 from scconv_deploy.parity.reference import Recording, Reference, joined
 from scconv_deploy.parity.structure import Structure, check_structure
@@ -33,7 +34,7 @@ from scconv_deploy.scconv.deploy import DeploySCConv
 from scconv_deploy.scconv.deploy_sru import gate_is_half
 from scconv_deploy.scconv.style import GraphStyle
 from scconv_deploy.scconv.typed import TORCH_TYPES
-from scconv_deploy.verdicts import GateCheck, PieceCheck, UnitCheck, Verdict
+from scconv_deploy.verdicts import PieceCheck, UnitCheck, Verdict
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,9 +55,11 @@ class PieceChecks:
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """What every block is judged with: the whole graph with types, limits, precision, and whether to bisect."""
+    """What every block is judged with: the whole graph with types, in standard operators throughout
+    (``model``) and as it was handed to the builder (``shipped``); limits, precision, whether to bisect."""
 
     model: onnx.ModelProto
+    shipped: onnx.ModelProto
     lowered: LoweredModel
     reference: Reference
     settled: Settled
@@ -82,14 +85,15 @@ def check_pieces(
         settled: the limits.
         bisect: narrow a fault inside a block to the operator.
     """
-    model = onnx.shape_inference.infer_shapes(graph.model, data_prop=True)
+    shipped = onnx.shape_inference.infer_shapes(graph.model, data_prop=True)
+    model = in_standard_operators(shipped)
     record = _record(graph, lowered, reference, batches)
     blocks, notes = _blocks(model, graph, lowered, truth or reference, record)
-    setting = Setting(model, lowered, reference, settled, bisect)
+    setting = Setting(model, shipped, lowered, reference, settled, bisect)
     checks = [_check_block(b, setting) for b in blocks]
     size = min(len(a) for a in batches[0].values())
     sample = {k: np.concatenate([b[k] for b in batches]) for k in batches[0]}
-    ahead = check_outside(model, blocks, record, sample, settled.limits, size)
+    ahead = check_outside(shipped, blocks, record, sample, settled.limits, size)
     if ahead is None:
         notes.append(f"what lies {OUTSIDE} could not be cut out; only the end-to-end comparison judges it")
     done = {b.path for b in blocks}
@@ -192,7 +196,7 @@ def _check_block(block: Block, setting: Setting) -> PieceCheck:
     same = setting.reference.module.get_submodule(block.path)
     if dtype is not torch.float32:
         same = copy.deepcopy(same).to(dtype)
-    arithmetic = Arithmetic(setting.model, block)
+    arithmetic = arithmetic_of(setting.shipped, block, structure.inverted)
     form = _gate_form(setting, block, dtype)
     measured = measure_block(block, arithmetic, structure, setting.settled.limits, same, form)
     return _measured(block, structure, measured, setting)
@@ -242,7 +246,7 @@ def _broken(block: Block, structure: Structure, operator: str | None) -> PieceCh
 
 def _measured(block: Block, structure: Structure, measured: Measured, setting: Setting) -> PieceCheck:
     gate = measured.gate
-    wrong = None if gate is None else _wrong_gate(block, gate, setting.settled)
+    wrong = None if gate is None else wrong_gate(block, gate, setting.settled)
     operator: str | None = None
     units, sentence = list(structure.units), f"largest error {measured.error:.3g}, limit {measured.limit:.3g}"
     if gate is not None:
@@ -251,7 +255,8 @@ def _measured(block: Block, structure: Structure, measured: Measured, setting: S
     if wrong is not None:
         units = [_failed(u, wrong) if u.unit == "SRU" else u for u in units]
         sentence = f"{block.unit('SRU')}: {wrong}"
-        operator = first_half_operator(setting.model, block) if setting.bisect else None
+        if setting.bisect:
+            operator = fused_operator(setting.shipped, block) or first_half_operator(setting.model, block)
     elif measured.pytorch_overflows:
         name = setting.lowered.precision.value
         sentence = (
@@ -277,23 +282,6 @@ def _measured(block: Block, structure: Structure, measured: Measured, setting: S
         units=tuple(units),
         operator=operator,
     )
-
-
-def _wrong_gate(block: Block, gate: GateCheck, settled: Settled) -> str | None:
-    """Why the block's decisions are not those of the function, or None."""
-    budget = settled.max_flip_rate
-    if gate.flips_outside_band:
-        known = block.units.gate
-        half = known is not None and known.half
-        how = "its gate is computed in half precision" if half else "its gate is rounded where it decides"
-        return (
-            f"{how}: {flips_in_words(gate)}, {gate.flips_outside_band} of them farther from the threshold than "
-            f"rounding explains (up to {gate.farthest_flip:.2g} of the largest |s|, band {gate.band:.2g})"
-        )
-    pytorch_too = gate.pytorch_flips is not None and gate.pytorch_flips >= gate.flips
-    if gate.flip_rate > budget and (not pytorch_too or FLIP_RATE in settled.by_user):
-        return f"its gate is rounded: {flips_in_words(gate)}, budget {100 * budget:.2g} %"
-    return None
 
 
 def _failed(unit: UnitCheck, sentence: str) -> UnitCheck:

@@ -124,8 +124,8 @@ def _source(
         kept = None
         module.float()
         notes += (
-            "the program computes in half precision: it is read with its stored values in float32, in which the "
-            "artifact was built and verified",
+            "the program computes in half precision: it is read with its stored values in float32, which is what "
+            "the artifact is verified against",
         )
     return SourceModel(module, origin, kind, digest, None, inputs, notes, kept)
 

@@ -109,8 +109,9 @@ def _gate_anchors(flow: Flow) -> Iterator[int]:
 
 
 def _masked(flow: Flow, value: str) -> bool:
+    """Two products, one of them with a constant: a simplifier drops the other's, where it is all ones."""
     products = [i for i in bits(flow.readers.get(value, 0)) if flow.nodes[i].op_type == "Mul"]
-    return sum(any(v in flow.constant for v in flow.nodes[i].input) for i in products) >= 2
+    return len(products) >= 2 and any(v in flow.constant for i in products for v in flow.nodes[i].input)
 
 
 def _softmaxes(flow: Flow) -> list[int]:

@@ -36,8 +36,8 @@ def widen(model: onnx.ModelProto) -> tuple[onnx.ModelProto, str | None]:
             elif attribute.name in TYPE_ATTRIBUTES and attribute.i in HALVES:
                 attribute.i = TensorProto.FLOAT
     sentence = (
-        f"the program is stored in {' and '.join(halves)}; it was read with its stored values in float32, in which "
-        "the artifact was built and verified"
+        f"the program is stored in {' and '.join(halves)}; it was read with its stored values in float32, which is "
+        "what the artifact is verified against"
     )
     return wide, sentence
 

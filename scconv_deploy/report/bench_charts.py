@@ -1,7 +1,7 @@
 """Measurements -> geometry of the benchmark page's plots; numbers only, no markup.
 
-Times and rates span decades and are drawn on logarithmic axes with ticks at 1, 2 and 5; ratios are drawn from
-zero, since a bar that does not begin there exaggerates. Positions are percent of a plot's width or height.
+Times and rates span decades and are drawn on logarithmic axes with ticks at 1, 2 and 5, and so are ratios, as
+bars that begin at 1. Positions are percent of a plot's width or height.
 """
 
 from __future__ import annotations
@@ -121,33 +121,42 @@ def _distribution(m: Measurement, axis: LogAxis) -> Distribution:
 
 @dataclass(frozen=True, slots=True)
 class RatioBar:
-    """A ratio and its interval, in percent of an axis that begins at zero."""
+    """A ratio and its interval; the bar reaches from 1 to the ratio."""
 
     name: str
-    bar: float
+    left: float
+    width: float
     low: float
     high: float
     look: str
     text: str
 
 
-def ratio_bars(named: Sequence[tuple[str, Estimate | None]]) -> tuple[float, tuple[RatioBar, ...]]:
-    """Position of 1, and a bar per name that has a ratio."""
-    known = [(n, r) for n, r in named if r is not None and math.isfinite(r.high)]
-    top = max((r.high for _, r in known), default=1.0)
-    top = max(top, 1.0) * MARGIN
-    bars = tuple(
-        RatioBar(
-            name,
-            _share(r.value, top),
-            _share(r.low, top),
-            _share(r.high, top),
-            look(r),
-            f"{r.value:.2f} [{r.low:.2f}, {r.high:.2f}]",
+def ratio_bars(
+    named: Sequence[tuple[str, Estimate | None]],
+) -> tuple[LogAxis | None, tuple[RatioBar, ...]]:
+    """A bar per name that has a ratio, on an axis where half and twice the time are equally far from 1."""
+    known = [(n, r) for n, r in named if r is not None and math.isfinite(r.high) and r.low > 0]
+    if not known:
+        return None, ()
+    ends = [0.5, 2.0, *(v for _, r in known for v in (r.low, r.high))]
+    axis = LogAxis(min(ends) / MARGIN, max(ends) * MARGIN)
+    one = axis.percent(1.0)
+    bars = []
+    for name, r in known:
+        end = axis.percent(r.value)
+        bars.append(
+            RatioBar(
+                name,
+                min(one, end),
+                round(abs(end - one), 2),
+                axis.percent(r.low),
+                axis.percent(r.high),
+                look(r),
+                f"{r.value:.2f} [{r.low:.2f}, {r.high:.2f}]",
+            )
         )
-        for name, r in known
-    )
-    return _share(1.0, top), bars
+    return axis, tuple(bars)
 
 
 def look(ratio: Estimate | None) -> str:
@@ -223,9 +232,8 @@ def roofline(table: HonestyTable) -> Roofline | None:
     y_axis = log_axis([lowest / 1.5, roof.gflop_per_s * 1.5, max(k[1] for k in known)])
     if x_axis is None or y_axis is None:
         return None
-    start = x_axis.low
     corners = (
-        (start, start * roof.gb_per_s),
+        (x_axis.low, x_axis.low * roof.gb_per_s),
         (roof.ridge, roof.gflop_per_s),
         (x_axis.high, roof.gflop_per_s),
     )

@@ -103,7 +103,7 @@ def _setting(report: BenchReport, condition: Conditions) -> dict[str, object]:
     rows = words.rows_of(report, condition)
     axis, shapes = charts.distributions(rows)
     others = [(m.name, m.against_yardstick) for m in rows if m.name != condition.yardstick]
-    one, bars = charts.ratio_bars(others)
+    ratio_axis, bars = charts.ratio_bars(others)
     tails = [p for p in rows[0].percentiles_ms if p != "50"] if rows else []
     return {
         "condition": condition,
@@ -112,7 +112,7 @@ def _setting(report: BenchReport, condition: Conditions) -> dict[str, object]:
         "rows": rows,
         "axis": axis,
         "shapes": shapes,
-        "one": one,
+        "ratio_axis": ratio_axis,
         "bars": bars,
         "tails": tails,
     }

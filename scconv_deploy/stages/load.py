@@ -100,7 +100,7 @@ def _program(path: Path, kind: Kind, config: ExportConfig) -> SourceModel:
 
 
 def _in_float32(model: SourceModel) -> SourceModel:
-    """This version builds fp32: floating weights of another width are converted, and that is said."""
+    """Everything starts from float32 (``lower`` types the graph): other widths are converted, and that is said."""
     tensors = [*model.module.parameters(), *model.module.buffers()]
     other = sorted({str(t.dtype) for t in tensors if t.is_floating_point()} - {"torch.float32"})
     if not other:

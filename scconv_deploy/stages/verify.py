@@ -97,10 +97,10 @@ def run(
             sides = Sides(runner, lowered.original or reference, truth, same)
             simulated = half and not _on_device(built)
             found = compare_all(sides, cases, settled, listener, simulated)
-    if half:
-        notes += _wiring(built, graph, cases[0])
+    notes += _wiring(built, graph, cases[0]) if half else []
     task = task_of(found, metric)
-    asked, default = _budgets(settled, pieces, found.direct, found.values, task)
+    real = frozenset(case.name for case in cases if case.real)
+    asked, default = _budgets(settled, pieces, found.direct, found.values, task, real)
     evidence = Evidence(
         comparisons=found.direct,
         against_float64=found.wide,
@@ -112,6 +112,7 @@ def run(
         task=task,
         has_other_gates=bool(lowered.recognition.left_as_is),
         precision=lowered.precision.value,
+        real=real,
     )
     report = decide(
         evidence,
@@ -167,9 +168,10 @@ def _budgets(
     comparisons: Sequence[Comparison],
     values: Sequence[float],
     task: TaskMetric | None,
+    real: frozenset[str] = frozenset(),
 ) -> tuple[list[Budget], list[Budget]]:
     """Those the user set, and the precision's own."""
-    made = [*gate_budgets(settled, pieces.checks), *end_budgets(settled, comparisons, values)]
+    made = [*gate_budgets(settled, pieces.checks), *end_budgets(settled, comparisons, values, real)]
     if task is not None:
         made.append(budget_of(settled, task))
 
@@ -291,7 +293,7 @@ def _subject(built: BuiltArtifact, half: bool) -> str:
     if half and not _on_device(built):
         what = built.primary.name
         if built.not_executed is not None:
-            what = f"the ONNX graph {built.primary.name} was built from"
+            what = f"the ONNX graph {what} was built from"
         return f"{what}, in torch, rounding after every operator to the types it states"
     if built.not_executed is not None:
         return f"the ONNX graph {built.primary.name} was built from, in ONNX Runtime {version()} on CPU"

@@ -12,7 +12,8 @@ which computes 16-bit types in float32 on CPU), against float64 on the same roun
   Runtime against float64 and against PyTorch, beside that of the naive ``torch.onnx.export``, on the test
   images and on random inputs.
 
-Where a form gives no rate, ``<form>_failed`` says why.
+Where a form gives no rate, ``<form>_failed`` says why: F1's eps of 1e-10 is 0 in float16, so that its literal
+form divides by nothing where a map is constant.
 
     python -m tests.bench.gates
 """
@@ -51,6 +52,7 @@ FORMS = {
 }
 CHANNELS = (64, 128, 256, 512)
 FAMILIES = ("paper", "F1", "F3")
+ZOO_FAMILIES = ("F1", "F3")
 ZOO, ZOO_SIDE, ZOO_IMAGES, CALIBRATION = "scconv_resnet18", 64, 4, 10
 GATES = 2**20
 """Gates per block: four times what an export looks at."""
@@ -69,7 +71,7 @@ def main() -> None:
             "what": "share of SRU gates that decide otherwise than float64 on the same inputs, teacher-forced, "
             "true half arithmetic in torch; at least a million gates per block",
             "single_blocks": blocks,
-            "zoo": [_zoo(family) for family in FAMILIES],
+            "zoo": [_zoo(family) for family in ZOO_FAMILIES],
             "digits": _digits(),
         },
     )
@@ -103,7 +105,7 @@ def _zoo(family: str) -> Json:
     net = zoo.build(ZOO, family=family, num_classes=10)
     with torch.no_grad():
         for name, parameter in net.named_parameters():
-            if parameter.ndim != 4 and name.endswith(("gamma", "weight")) and parameter.ndim < 2:
+            if parameter.ndim not in (2, 4) and name.endswith(("gamma", "weight")):
                 parameter.normal_(1.0, 0.2)
         for _ in range(CALIBRATION):
             net(torch.randn(8, 3, ZOO_SIDE, ZOO_SIDE))

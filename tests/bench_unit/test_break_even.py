@@ -48,15 +48,17 @@ def test_it_breaks_even_at_the_width_from_which_on_it_is_never_slower() -> None:
 
 
 def test_a_win_that_a_larger_width_loses_again_is_none() -> None:
-    assert swept({64: 0.9, 128: 1.2, 256: 0.7}).sentences[0].endswith(
-        "breaks even from C = 256 (0.70 of the time; C = 128: 1.20)"
+    assert (
+        swept({64: 0.9, 128: 1.2, 256: 0.7})
+        .sentences[0]
+        .endswith("breaks even from C = 256 (0.70 of the time; C = 128: 1.20)")
     )
 
 
 def test_always_and_never() -> None:
     assert "not slower at any width measured (C = 64, 128)" in swept({64: 0.9, 128: 0.8}).sentences[0]
-    assert "does not break even up to C = 128 (1.30 times the time)" in (
-        swept({64: 1.6, 128: 1.3}).sentences[0]
+    assert (
+        "does not break even up to C = 128 (1.30 times the time)" in (swept({64: 1.6, 128: 1.3}).sentences[0])
     )
 
 

@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 
 from scconv_deploy.bench.block_graphs import block_graph, plain_graph
 from scconv_deploy.bench.profile import (
     BURST,
     MIN_RUNS,
     Profile,
+    _given,
     corrected,
     profile_in_turns,
     profiler_us,
@@ -20,6 +22,7 @@ from scconv_deploy.bench.profile import (
     recorded,
 )
 from scconv_deploy.config import Form
+from scconv_deploy.errors import InputError
 from tests.bench_unit.profiles import graph
 
 
@@ -63,10 +66,21 @@ def test_what_the_profiler_adds_is_a_sane_number(tmp_path: Path) -> None:
     assert 0.0 <= profiler_us(tmp_path, operators=20, runs=5) < 1000.0
 
 
+def test_inputs_go_by_name_and_where_a_file_calls_them_otherwise_by_position() -> None:
+    one, two = np.zeros(1), np.ones(1)
+    assert _given(("b",), {"a": one, "b": two}) == {"b": two}
+    assert _given(("x", "y"), {"a": one, "b": two}) == {"x": one, "y": two}
+    with pytest.raises(InputError):
+        _given(("x",), {"a": one, "b": two})
+
+
 def test_two_real_models_in_turns(tmp_path: Path) -> None:
     shape = (1, 16, 8, 8)
     files = []
-    for name, model in (("block", block_graph("F3", Form.STANDARD, shape, 0)), ("plain", plain_graph(shape, 0))):
+    for name, model in (
+        ("block", block_graph("F3", Form.STANDARD, shape, 0)),
+        ("plain", plain_graph(shape, 0)),
+    ):
         files.append(tmp_path / f"{name}.onnx")
         files[-1].write_bytes(model.SerializeToString())
     arrays = {"x": np.random.default_rng(0).standard_normal(shape).astype(np.float32), "unread": np.ones(1)}

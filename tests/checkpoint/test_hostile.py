@@ -16,7 +16,8 @@ import torch
 
 from scconv_deploy.checkpoint.inert import load_inert
 from scconv_deploy.stages import inspect
-from tests.checkpoint.hostile import EXECUTABLE, GOOD, KINDS, mapping, write_all, zipped
+from tests.checkpoint.assembly import GOOD, mapping, zipped
+from tests.checkpoint.hostile import EXECUTABLE, KINDS, write_all
 from tests.cli.program import scconv
 
 VERBS = ("inspect", "load", "load trusting", "load with a factory")

@@ -1,11 +1,25 @@
-"""Ten ways in which an export can be wrong, as edits of one block in an ONNX graph, and two that are benign."""
+"""Ten ways in which an export can be wrong, as edits of one block in an ONNX graph, and two that are benign.
+
+Each in three precisions, with verdict, located unit and operator as ``--bisect`` finds it, as a table:
+
+    python -m tests.parity.faults
+"""
 
 from __future__ import annotations
 
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
 import numpy as np
 import onnx
+from rich.console import Console
+from rich.table import Table
 
+from scconv_deploy.config import Precision
 from scconv_deploy.graph.names import belongs_to
+from scconv_deploy.verdicts import ParityReport, Verdict
+from tests.parity.nets import Ready, copied, ready, verified
 
 
 def nodes(model: onnx.ModelProto, path: str, *kinds: str) -> list[onnx.NodeProto]:
@@ -140,3 +154,74 @@ def one_ulp(model: onnx.ModelProto) -> None:
         steps = generator.choice([-1, 1], size=bits.shape).astype(bits.dtype)
         moved = np.where(bits == 0, bits, bits + steps).astype(bits.dtype).view(array.dtype)
         tensor.CopyFrom(onnx.numpy_helper.from_array(moved.reshape(array.shape), tensor.name))
+
+
+def shifted_threshold(model: onnx.ModelProto, share: float) -> None:
+    """Benign where tiny: the comparisons' constant is moved by ``share`` of a normalised value of 1."""
+    bounds = {n.input[1] for n in model.graph.node if n.op_type in ("Greater", "GreaterOrEqual")}
+    for tensor in model.graph.initializer:
+        if tensor.name in bounds:
+            array = onnx.numpy_helper.to_array(tensor)
+            moved = (array.astype(np.float64) + share).astype(array.dtype)
+            tensor.CopyFrom(onnx.numpy_helper.from_array(moved, tensor.name))
+
+
+Fault = Callable[[onnx.ModelProto, str], None]
+FAULTS: list[tuple[Fault, str, str, str]] = [
+    (strictness, "hard.0", "SRU", "Greater"),
+    (strictness, "flat.0", "SRU", "Greater"),
+    (wrong_way_round, "soft.0", "SRU", "Less"),
+    (swapped_halves, "soft.0", "CRU", "squeeze_"),
+    (missing_bias, "flat.0", "CRU", "gwc/Conv"),
+    (wrong_eps, "hard.0", "SRU", "InstanceNormalization"),
+    (wrong_eps, "soft.0", "SRU", "InstanceNormalization"),
+    (joint_for_pair, "hard.0", "CRU", "Concat"),
+    (stale_norm, "soft.0", "CRU", "Add"),
+    (transposed_squeeze, "hard.0", "CRU", "squeeze_up/Conv"),
+    (wrong_groups, "soft.0", "SRU", "InstanceNormalization"),
+    (half_gate, "hard.0", "SRU", "Cast"),
+    (half_gate, "soft.0", "SRU", "Cast"),
+    (not_a_number, "flat.0", "CRU", "pwc1/Conv"),
+]
+"""The fault, the block it is put in, the unit that must be named, and words of the operator's name."""
+PRECISIONS = (Precision.FP32, Precision.FP16, Precision.BF16)
+
+
+def main() -> None:
+    """Print the table; the good export and the benign ones first."""
+    table = Table("fault", "precision", "verdict", "located", "operator")
+    with tempfile.TemporaryDirectory() as folder:
+        for precision in PRECISIONS:
+            made = ready(precision)
+            model = copied(made.graph)
+            _row(table, "none", precision, _judged(made, model, folder))
+            one_ulp(model)
+            _row(table, "none: every weight off by one ulp", precision, _judged(made, model, folder))
+            model = copied(made.graph)
+            shifted_threshold(model, 2.4e-7)
+            _row(table, "none: threshold off by 2.4e-7", precision, _judged(made, model, folder))
+        for fault, path, *_ in FAULTS:
+            for precision in PRECISIONS:
+                made = ready(precision)
+                model = copied(made.graph)
+                fault(model, path)
+                name = f"{fault.__name__.replace('_', ' ')} in {path}"
+                _row(table, name, precision, _judged(made, model, folder))
+    Console(width=140).print(table)
+
+
+def _judged(made: Ready, model: onnx.ModelProto, folder: str) -> ParityReport:
+    return verified(made, model, Path(folder), bisect=True)
+
+
+def _row(table: Table, name: str, precision: Precision, report: ParityReport) -> None:
+    broken = next((p for p in report.pieces if p.verdict is Verdict.FAIL), None)
+    unit = operator = "-"
+    if broken is not None:
+        units = [u.unit for u in broken.units if u.verdict is Verdict.FAIL]
+        unit, operator = ".".join([broken.piece, *units[:1]]), broken.operator or "-"
+    table.add_row(name, precision.value, report.verdict.value, unit, operator)
+
+
+if __name__ == "__main__":
+    main()

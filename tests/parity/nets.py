@@ -75,12 +75,21 @@ class Ready:
 @cache
 def ready(precision: Precision, gain: float = 1.0, style: GraphStyle | None = None) -> Ready:
     """The network in one precision."""
+    made = made_ready(network(gain), precision, style=style)
+    assert {b.path for b in made.lowered.recognition.blocks} == set(BLOCKS)
+    return made
+
+
+def made_ready(
+    net: nn.Module, precision: Precision, spec: TensorSpec = IMAGE, style: GraphStyle | None = None
+) -> Ready:
+    """Any network that takes ``spec``."""
     config = ExportConfig("onnx", precision=precision, opset=default_opset(precision))
-    source = SourceModel(network(gain), "net", "module", None, None, (IMAGE,))
+    source = SourceModel(net, "net", "module", None, None, (spec,))
     recognition = recognise.run(source.module, seed=0)
-    assert {b.path for b in recognition.blocks} == set(BLOCKS)
-    lowered = lower.run(source, recognition, style or GraphStyle(), [EXAMPLE], [IMAGE], precision)
-    return Ready(lowered, simplify.run(trace.run(lowered, (IMAGE,), config), config), config)
+    example = EXAMPLE[: spec.optimum[0]] if spec.shape[0] == spec.optimum[0] else EXAMPLE
+    lowered = lower.run(source, recognition, style or GraphStyle(), [example], [spec], precision)
+    return Ready(lowered, simplify.run(trace.run(lowered, (spec,), config), config), config)
 
 
 def copied(graph: TracedGraph) -> onnx.ModelProto:

@@ -26,7 +26,7 @@ SIZES = TensorSpec(
 
 
 def saved(path: Path, **arrays: np.ndarray) -> Path:
-    np.savez(path, **arrays)
+    np.savez(path, **arrays)  # type: ignore[arg-type]
     return path
 
 

@@ -3,10 +3,8 @@ differences are not failed."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
-import onnx
 import pytest
 
 from scconv_deploy.config import Budgets, Precision
@@ -14,25 +12,9 @@ from scconv_deploy.parity import gates
 from scconv_deploy.scconv.style import GraphStyle
 from scconv_deploy.verdicts import Verdict
 from tests.parity import faults
+from tests.parity.faults import FAULTS, Fault
 from tests.parity.nets import BLOCKS, copied, ready, verified
 
-Fault = Callable[[onnx.ModelProto, str], None]
-FAULTS: list[tuple[Fault, str, str, str]] = [
-    (faults.strictness, "hard.0", "SRU", "Greater"),
-    (faults.strictness, "flat.0", "SRU", "Greater"),
-    (faults.wrong_way_round, "soft.0", "SRU", "Less"),
-    (faults.swapped_halves, "soft.0", "CRU", "squeeze_"),
-    (faults.missing_bias, "flat.0", "CRU", "gwc/Conv"),
-    (faults.wrong_eps, "hard.0", "SRU", "InstanceNormalization"),
-    (faults.wrong_eps, "soft.0", "SRU", "InstanceNormalization"),
-    (faults.joint_for_pair, "hard.0", "CRU", "Concat"),
-    (faults.stale_norm, "soft.0", "CRU", "Add"),
-    (faults.transposed_squeeze, "hard.0", "CRU", "squeeze_up/Conv"),
-    (faults.wrong_groups, "soft.0", "SRU", "InstanceNormalization"),
-    (faults.half_gate, "hard.0", "SRU", "Cast"),
-    (faults.half_gate, "soft.0", "SRU", "Cast"),
-    (faults.not_a_number, "flat.0", "CRU", "pwc1/Conv"),
-]
 NAMES = [f"{fault.__name__}-{path}" for fault, path, *_ in FAULTS]
 
 
@@ -42,7 +24,7 @@ def fewer_gates(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gates, "GATES", 2**16)
 
 
-@pytest.mark.parametrize("precision", [Precision.FP32, Precision.FP16])
+@pytest.mark.parametrize("precision", [Precision.FP32, Precision.FP16, Precision.BF16])
 @pytest.mark.parametrize(("fault", "path", "unit", "operator"), FAULTS, ids=NAMES)
 def test_a_fault_is_caught_and_located(
     fault: Fault, path: str, unit: str, operator: str, precision: Precision, tmp_path: Path
@@ -101,6 +83,27 @@ def test_one_unit_in_the_last_place_is_no_fault(precision: Precision, tmp_path: 
     report = verified(made, model, tmp_path)
     assert report.verdict is not Verdict.FAIL, report.sentence
     assert all(p.verdict is Verdict.PASS for p in report.pieces)
+
+
+@pytest.mark.parametrize("precision", [Precision.FP32, Precision.FP16, Precision.BF16])
+def test_flips_at_the_threshold_itself_are_no_fault(
+    precision: Precision, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every gate decides at ``s > tiny`` for ``s > 0``: a few within rounding of the threshold flip."""
+    monkeypatch.setattr(gates, "GATES", 2**20)
+    made = ready(precision)
+    for share, benign in ((2.4e-7, True), (1e-4, False)):
+        model = copied(made.graph)
+        faults.shifted_threshold(model, share)
+        report = verified(made, model, tmp_path)
+        counted = [p.gate for p in report.pieces if p.gate is not None]
+        if benign:
+            assert report.verdict is Verdict.PASS, report.sentence
+            assert 0 < sum(g.flips for g in counted) < 30
+            assert all(g.flips_outside_band == 0 for g in counted)
+        else:
+            assert report.verdict is Verdict.FAIL
+            assert "first at hard.0.SRU" in report.sentence
 
 
 def test_a_gate_in_half_is_told_from_a_broken_graph(tmp_path: Path) -> None:

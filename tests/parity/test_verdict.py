@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -169,6 +170,27 @@ def test_half_precision_itself_and_benign_flips_are_told_apart_from_this_export(
     assert half(0.5, 0.4, checks(flips=3, complete=False)).verdict is Verdict.FAIL
     assert half(0.001, 0.4, checks(flips=3)).verdict is Verdict.PASS
     assert "bf16 itself" in half(0.5, 0.4, precision="bf16").sentence
+
+
+def test_real_samples_that_agree_outweigh_noise() -> None:
+    """Only where the miss on noise is excused, and no real sample is among what missed."""
+    noise, sample = off_by(0.5), replace(off_by(0.001), case="samples 0 to 2")
+    cases: dict[str, Any] = {
+        "comparisons": [sample, noise],
+        "same_precision": [off_by(0.4)],
+        "precision": "fp16",
+    }
+    real = frozenset({"samples 0 to 2"})
+    found = decided(0.5, 0.5, 0.0, real=real, **cases)
+    assert found.verdict is Verdict.PASS
+    assert "agrees with PyTorch on 1 comparison" in found.sentence
+    assert "on random inputs case: max_abs 0.5" in found.sentence
+    assert decided(0.5, 0.5, 0.0, **cases).verdict is Verdict.AMBIGUOUS
+    assert decided(0.5, 0.5, 0.0, real=real | {"case"}, **cases).verdict is Verdict.AMBIGUOUS
+    assert (
+        decided(0.5, 0.5, 0.0, real=real, **(cases | {"same_precision": [off_by(0.0)]})).verdict
+        is Verdict.FAIL
+    )
 
 
 def test_budgets() -> None:

@@ -41,3 +41,31 @@ def test_what_is_no_complement_stays(second: np.ndarray) -> None:
 def test_a_mask_that_is_added_stays() -> None:
     model, stored = two_masks(1 - FIRST, "Add")
     assert one_mask(model, stored) is model
+
+
+def dropped_product(mask: np.ndarray) -> tuple[onnx.ModelProto, dict[str, np.ndarray]]:
+    """``a = m * sigmoid(x) * x``, ``b = sigmoid(x) * x``: the product with a mask of ones is gone."""
+    x, a, b = (helper.make_tensor_value_info(n, TensorProto.FLOAT, (1, 4, 2, 2)) for n in ("x", "a", "b"))
+    nodes = [
+        helper.make_node("Sigmoid", ["x"], ["s"]),
+        helper.make_node("Mul", ["m", "s"], ["ms"]),
+        helper.make_node("Mul", ["ms", "x"], ["a"]),
+        helper.make_node("Mul", ["s", "x"], ["b"]),
+    ]
+    graph = helper.make_graph(nodes, "g", [x], [a, b], [numpy_helper.from_array(mask, "m")])
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), {"m": mask}
+
+
+def test_the_product_that_a_simplifier_dropped_is_put_back() -> None:
+    model, stored = dropped_product(np.zeros_like(FIRST))
+    changed = one_mask(model, stored)
+    assert sum("m" in node.input for node in changed.graph.node) == 2
+    x = np.random.default_rng(0).standard_normal((1, 4, 2, 2)).astype(np.float32)
+    with OnnxRunner(model.SerializeToString()) as old, OnnxRunner(changed.SerializeToString()) as new:
+        before, after = old.run({"x": x}), new.run({"x": x})
+    assert all(np.array_equal(before[k], after[k]) for k in before)
+
+
+def test_beside_a_mask_with_a_one_nothing_was_dropped() -> None:
+    model, stored = dropped_product(FIRST)
+    assert one_mask(model, stored) is model

@@ -53,8 +53,6 @@ def lowered_error(model: onnx.ModelProto, shape: tuple[int, ...]) -> float:
 @pytest.mark.parametrize("exporter", EXPORTERS)
 @pytest.mark.parametrize("family", FAMILIES)
 def test_every_family_is_found_under_its_own_path(family: str, exporter: str) -> None:
-    if family == "F0" and exporter == "onnxsim":
-        pytest.skip("onnxsim drops the mask of ones, and half of the gate with it: see the test below")
     model = family_net(family, exporter)
     (block,) = found(model).blocks
     assert block.path == "layers.0"
@@ -73,11 +71,6 @@ def test_without_any_names_the_same_is_found(family: str) -> None:
     (block,) = found(model).blocks
     assert block.path == "scconv_1"
     assert block.spec == found(family_net(family, "tracer")).blocks[0].spec
-
-
-def test_a_static_mask_that_lost_a_half_keeps_its_cru_only() -> None:
-    blocks = found(family_net("F0", "onnxsim")).blocks
-    assert [b.path for b in blocks] == ["layers.0.cru"]
 
 
 def test_units_alone() -> None:

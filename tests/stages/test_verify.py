@@ -11,6 +11,7 @@ import onnx
 import pytest
 
 from scconv_deploy.artifacts import BuiltArtifact, TracedGraph
+from scconv_deploy.config import Budgets
 from scconv_deploy.contracts import Silence
 from scconv_deploy.errors import VerificationError
 from scconv_deploy.parity.cases import Case
@@ -120,6 +121,22 @@ def test_golden_samples_must_agree_and_be_complete(tmp_path: Path) -> None:
     assert report.verdict is Verdict.FAIL
     with pytest.raises(VerificationError, match="name different outputs"):
         verify.run_golden(built, ready().graph, replace(samples, outputs={}), CONFIG)
+
+
+def test_golden_samples_are_judged_by_the_users_budget_and_it_is_named(tmp_path: Path) -> None:
+    built, samples = built_in(tmp_path, ready().graph), golden()
+    off = replace(samples, outputs={k: v + 1e-7 for k, v in samples.outputs.items()})
+    output = ready().graph.outputs[0].name
+    for atol, verdict in ((1e-12, Verdict.FAIL), (1.0, Verdict.PASS)):
+        report = verify.run_golden(
+            built, ready().graph, off, replace(CONFIG, budgets=Budgets(atol={output: atol}))
+        )
+        assert report.verdict is verdict
+        (budget,) = report.budgets
+        assert budget.name.startswith(f"end to end, {output}")
+        assert (budget.limit, budget.kept) == (atol, verdict is Verdict.PASS)
+        assert (f"the budget '{budget.name}' is missed" in report.sentence) is (verdict is Verdict.FAIL)
+    assert verify.run_golden(built, ready().graph, samples, CONFIG).budgets[0].kept
 
 
 def test_golden_batches_have_independent_samples() -> None:
