@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from scconv_deploy.config import Budgets, ErrorStat, Precision
 from scconv_deploy.metrics import ELEMWISE
@@ -26,11 +26,13 @@ METRICS = {
 
 @dataclass(frozen=True, slots=True)
 class Settled:
-    """The limits of one run. ``by_user`` are the names of the budgets that the user set."""
+    """The limits of one run. ``by_user`` are the names of the budgets that the user set; ``rounding`` is what
+    a 16-bit type at the border (``--io-dtype``) may move an output by, relative, by output name."""
 
     limits: Limits
     budgets: Budgets
     by_user: frozenset[str]
+    rounding: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def max_flip_rate(self) -> float:
@@ -50,7 +52,7 @@ class Settled:
         rtol = given.rtol.get(output, given.rtol.get(""))
         if atol is None and rtol is None:
             name = default.name if stat is None else f"{default.name}, {stat.value}"
-            return Tolerance(name, metric, default.atol, default.rtol)
+            return Tolerance(name, metric, default.atol, default.rtol + self.rounding.get(output, 0.0))
         return Tolerance("--atol and --rtol", metric, atol or 0.0, rtol or 0.0)
 
     def asked(self, output: str) -> bool:
@@ -59,14 +61,16 @@ class Settled:
         return any(name in given.atol or name in given.rtol for name in (output, ""))
 
 
-def settle(precision: Precision, budgets: Budgets) -> Settled:
-    """The user's limits over the precision's."""
+def settle(precision: Precision, budgets: Budgets, outputs: Mapping[str, str] | None = None) -> Settled:
+    """The user's limits over the precision's; ``outputs`` are the outputs' types by name."""
     asked = set()
     if budgets.max_flip_rate is not None:
         asked.add(FLIP_RATE)
     if budgets.atol or budgets.rtol:
         asked.add(END_TO_END)
-    return Settled(LIMITS[precision.value], budgets, frozenset(asked))
+    border = {"float16": Precision.FP16, "bfloat16": Precision.BF16}
+    rounding = {n: LIMITS[border[kind].value].unit for n, kind in (outputs or {}).items() if kind in border}
+    return Settled(LIMITS[precision.value], budgets, frozenset(asked), rounding)
 
 
 def gate_budgets(settled: Settled, pieces: Sequence[PieceCheck]) -> list[Budget]:

@@ -177,7 +177,7 @@ def _rounding(made: Tensor, want: Tensor) -> Tensor:
     """How far float32 moves a value, and one rounding to the type that it is stored in."""
     tolerance, kind = LIMITS["fp32"].structure, torch.finfo(made.dtype)
     scale = want.abs().amax(dim=(1, 2, 3), keepdim=True)
-    return tolerance.atol + tolerance.rtol * scale + kind.eps * (want.abs() + kind.smallest_normal)
+    return tolerance.atol + tolerance.rtol * scale + kind.eps * (made.double().abs() + kind.smallest_normal)
 
 
 @torch.no_grad()

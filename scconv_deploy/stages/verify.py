@@ -44,11 +44,8 @@ from scconv_deploy.scconv.typed import TORCH_TYPES
 from scconv_deploy.threads import threads_for
 from scconv_deploy.verdicts import Budget, Comparison, GoldenSamples, ParityReport, TaskMetric
 
-GOLDEN_BATCH = 4
-"""Samples that travel with the bundle."""
-
-PIECE_BATCH = 4
-"""Samples whose activations each block is judged on."""
+GOLDEN_BATCH = PIECE_BATCH = 4
+"""Samples that travel with the bundle, and those whose activations each block is judged on: one run."""
 
 HALVES = (Precision.FP16, Precision.BF16)
 
@@ -78,7 +75,7 @@ def run(
             exception here: it is the report's verdict.
     """
     names = [o.name for o in graph.outputs]
-    settled = settle(lowered.precision, config.budgets)
+    settled = settle(lowered.precision, config.budgets, {o.name: o.dtype for o in graph.outputs})
     reference = Reference(lowered.reference, graph.inputs, names)
     cases = _cases(graph, samples, config.seed)
     notes = list(graph.notes)
@@ -133,7 +130,7 @@ def run_golden(
         VerificationError: the artifact cannot be opened, or names other outputs than the samples.
     """
     half = config.precision in HALVES
-    settled = settle(config.precision, config.budgets)
+    settled = settle(config.precision, config.budgets, {o.name: o.dtype for o in graph.outputs})
     with _runner(built, graph, half) as runner:
         got = runner.run({k: widened(v) for k, v in golden.inputs.items()})
     # Also refuses golden samples whose outputs were taken out: comparing nothing would pass.

@@ -94,3 +94,12 @@ def test_the_task() -> None:
     worse = task_budget(settled, TaskMetric("iou", 0.80, 0.79, 10))
     assert not worse.kept
     assert "iou is 0.79 where PyTorch has 0.8" in worse.sentence
+
+
+def test_a_16_bit_border_may_round_once_and_no_more() -> None:
+    plain = settle(Precision.FP32, Budgets()).tolerance("y")
+    border = settle(Precision.FP32, Budgets(), {"y": "bfloat16", "z": "float32"})
+    assert border.tolerance("y").rtol == plain.rtol + 2.0**-8
+    assert border.tolerance("z").rtol == plain.rtol
+    asked = settle(Precision.FP32, Budgets(rtol={"": 1e-4}), {"y": "bfloat16"})
+    assert asked.tolerance("y").rtol == 1e-4

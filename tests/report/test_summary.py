@@ -99,6 +99,16 @@ def test_half_precision_is_told_by_flips_and_agreement() -> None:
     assert "starts at" not in text
 
 
+@pytest.mark.parametrize(("verdict", "label"), [(Verdict.FAIL, "missed"), (Verdict.PASS, "excused")])
+def test_a_missed_limit_under_a_good_verdict_is_called_excused(verdict: Verdict, label: str) -> None:
+    report = half_parity(("a.b",), broken=0)
+    out = console()
+    show_parity(out, replace(report, verdict=verdict))
+    lines = [text for text in said(out).splitlines() if text.startswith(("missed", "excused"))]
+    assert lines
+    assert all(line.startswith(label) for line in lines)
+
+
 @pytest.mark.parametrize("own", [True, False])
 def test_agreement_speaks_of_real_samples_where_there_are_any(own: bool) -> None:
     """The lowest agreement of all cases would be that on random noise, where the top class is a toss-up."""
