@@ -93,6 +93,7 @@ def test_an_unknown_runtime_is_an_input_error(tmp_path: Path) -> None:
 # In a process of its own: here, memory that earlier tests gave back may be used again without growing.
 GROWING = """
 import numpy as np
+from scconv_deploy.bench import memory
 before = memory.resident()
 block = np.ones(40_000_000, np.uint8)
 assert memory.resident() - before > 30_000_000
