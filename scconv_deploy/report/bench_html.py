@@ -9,14 +9,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import cache
 
-from jinja2 import Environment, PackageLoader, StrictUndefined, Template
+from jinja2 import Template
 
 from scconv_deploy.measurements import BenchReport, Conditions
 from scconv_deploy.profiles import Standing
 from scconv_deploy.report import bench_charts as charts
 from scconv_deploy.report import bench_words as words
 from scconv_deploy.report.benchmark import machine_sentence, noise_words
-from scconv_deploy.report.html import moment, visible
+from scconv_deploy.report.html import moment, page_environment
 from scconv_deploy.report.manifest import size_text
 
 MARKS = {"good": "✓", "bad": "✗", "unsure": "?"}
@@ -120,14 +120,7 @@ def _setting(report: BenchReport, condition: Conditions) -> dict[str, object]:
 
 @cache
 def _template() -> Template:
-    environment = Environment(
-        loader=PackageLoader("scconv_deploy", "report"),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=StrictUndefined,
-        finalize=visible,
-    )
+    environment = page_environment()
     environment.filters.update(
         ms=words.ms,
         share=words.share,

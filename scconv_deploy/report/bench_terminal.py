@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from rich import box
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from scconv_deploy.measurements import BenchReport
 from scconv_deploy.profiles import BreakEven, HonestyTable, PlaceCost, Standing
 from scconv_deploy.report import bench_words as words
+from scconv_deploy.report.benchmark import line, narrow_table
 from scconv_deploy.report.terminal import encodable, plain, print_table
 
 STYLES = {
@@ -31,18 +30,18 @@ def show_why(out: Console, report: BenchReport) -> None:
 
 
 def _honesty(out: Console, table: HonestyTable) -> None:
-    _line(out, f"why: {table.name}, {words.setting(table.batch, table.threads)}", "bold")
-    _line(out, table.net.sentence, STYLES[table.net.standing])
-    made = _table("place", "GFLOPs", "MB", "ms", "share", "GFLOP/s", "GB/s", "plain ms", "ratio", "SRU")
+    line(out, f"why: {table.name}, {words.setting(table.batch, table.threads)}", "bold")
+    line(out, table.net.sentence, STYLES[table.net.standing])
+    made = narrow_table("place", "GFLOPs", "MB", "ms", "share", "GFLOP/s", "GB/s", "plain ms", "ratio", "SRU")
     for place in (table.net, *table.blocks):
         cells = words.honesty_cells(place, table.ceilings)
         made.add_row(_name(out, place), *_chosen(cells))
     for cost in (table.outside, table.unattributed):
         made.add_row(Text(encodable(out, plain(cost.name))), *_chosen(words.rest_cells(cost, table.ceilings)))
     print_table(out, made)
-    _line(out, words.ceilings_sentence(table.ceilings), "dim")
+    line(out, words.ceilings_sentence(table.ceilings), "dim")
     for sentence, paths in _slow(table):
-        _line(out, f"{', '.join(paths)}: {sentence}", "red")
+        line(out, f"{', '.join(paths)}: {sentence}", "red")
 
 
 def _chosen(cells: tuple[str, ...]) -> list[str]:
@@ -63,14 +62,14 @@ def _slow(table: HonestyTable) -> list[tuple[str, list[str]]]:
 
 
 def _break_even(out: Console, found: BreakEven) -> None:
-    _line(
+    line(
         out,
         f"break-even: SCConv {found.family} ({found.form}) over a {found.kernel}x{found.kernel} convolution, "
         f"{words.setting(1, found.threads).partition(', ')[2]}",
         "bold",
     )
     channels = list(dict.fromkeys(p.channels for p in found.points))
-    table = _table("batch, size", *(f"C = {c}" for c in channels))
+    table = narrow_table("batch, size", *(f"C = {c}" for c in channels))
     cells = {(p.batch, p.side, p.channels): p for p in found.points}
     for batch, side in dict.fromkeys((p.batch, p.side) for p in found.points):
         row = []
@@ -81,20 +80,8 @@ def _break_even(out: Console, found: BreakEven) -> None:
         table.add_row(f"{batch}, {side}x{side}", *row)
     print_table(out, table)
     for sentence in found.sentences:
-        _line(out, sentence)
+        line(out, sentence)
 
 
 def _name(out: Console, place: PlaceCost) -> Text:
     return Text(encodable(out, plain(place.cost.name)), style=STYLES[place.standing])
-
-
-def _table(first: str, *columns: str) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), show_edge=False)
-    table.add_column(first, overflow="fold", min_width=8)
-    for column in columns:
-        table.add_column(column, justify="right", no_wrap=True)
-    return table
-
-
-def _line(out: Console, text: str, style: str = "") -> None:
-    out.print(Text(encodable(out, plain(text)), style=style), soft_wrap=True)

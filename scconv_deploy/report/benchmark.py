@@ -22,26 +22,26 @@ MIB = 2**20
 
 def show_benchmark(out: Console, report: BenchReport) -> None:
     """Everything a decision needs, in at most 100 columns."""
-    _line(out, machine_sentence(report.machine), "dim")
+    line(out, machine_sentence(report.machine), "dim")
     for condition in report.conditions:
         rows = [m for m in report.measurements if report.condition(m) is condition]
         out.print()
-        _line(out, _heading(condition), "bold")
+        line(out, _heading(condition), "bold")
         print_table(out, _latency(out, rows, condition))
         for warning in condition.noise.warnings:
-            _line(out, f"warning: {warning}; measure again on a quiet machine", "yellow")
+            line(out, f"warning: {warning}; measure again on a quiet machine", "yellow")
         for m in rows:
             if not m.settled:
-                _line(out, f"warning: {m.name} was still getting faster when its warm-up ended", "yellow")
+                line(out, f"warning: {m.name} was still getting faster when its warm-up ended", "yellow")
     out.print()
     print_table(out, _opening(out, report.measurements))
     if any(m.gpu for m in report.measurements):
         print_table(out, _device(out, report.measurements))
     for text in report.not_measured:
-        _line(out, text, "yellow")
+        line(out, text, "yellow")
     for text in report.notes:
-        _line(out, f"note: {text}")
-    _line(
+        line(out, f"note: {text}")
+    line(
         out,
         "ratio: median time over the yardstick's in the same rounds, with its 95 % interval; below 1 is faster",
         "dim",
@@ -83,7 +83,7 @@ def _heading(condition: Conditions) -> str:
 def _latency(out: Console, rows: Sequence[Measurement], condition: Conditions) -> Table:
     names = list(rows[0].percentiles_ms)
     tails = [n for n in names if n != "50"][-3:]
-    table = _table(
+    table = narrow_table(
         "backend", "median ms", *(f"p{n}" for n in tails), "min", "std", "items/s", "ratio", "naive"
     )
     for m in rows:
@@ -103,7 +103,9 @@ def _latency(out: Console, rows: Sequence[Measurement], condition: Conditions) -
 
 def _opening(out: Console, measurements: Sequence[Measurement]) -> Table:
     """Once per backend, at its first setting: what it costs to have it at all."""
-    table = _table("backend", "runtime", "type", "size MB", "memory MiB", "peak", "load ms", "first run ms")
+    table = narrow_table(
+        "backend", "runtime", "type", "size MB", "memory MiB", "peak", "load ms", "first run ms"
+    )
     seen: set[str] = set()
     for m in measurements:
         if m.name in seen:
@@ -121,7 +123,7 @@ def _opening(out: Console, measurements: Sequence[Measurement]) -> Table:
 
 
 def _device(out: Console, measurements: Sequence[Measurement]) -> Table:
-    table = _table(
+    table = narrow_table(
         "on the GPU", "batch", "device ms", "to device", "from device", "as CUDA graph", "throttled"
     )
     for m in measurements:
@@ -140,14 +142,14 @@ def _baseline(out: Console, report: BenchReport) -> None:
     found = report.baseline
     assert found is not None
     for note in found.notes:
-        _line(out, f"baseline: {note}", "yellow")
+        line(out, f"baseline: {note}", "yellow")
     for check in found.checks:
         if not check.is_slower:
-            _line(out, f"baseline: {check.sentence}")
+            line(out, f"baseline: {check.sentence}")
     for sentence in found.slower:
-        _line(out, f"SLOWER  {sentence}", "bold red")
+        line(out, f"SLOWER  {sentence}", "bold red")
     if found.limit is not None and not found.slower:
-        _line(out, f"no measurement is slower than {found.file} by more than {found.limit:.1%}", "green")
+        line(out, f"no measurement is slower than {found.file} by more than {found.limit:.1%}", "green")
 
 
 def ms(value: float) -> str:
@@ -165,7 +167,8 @@ def _ratio(estimate: Estimate | None) -> str:
     return f"{value} [{low}, {high}]"
 
 
-def _table(first: str, *columns: str) -> Table:
+def narrow_table(first: str, *columns: str) -> Table:
+    """A table of right-aligned columns behind one that folds, within 100 columns."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), show_edge=False)
     table.add_column(first, overflow="fold", min_width=8)
     for column in columns:
@@ -173,5 +176,6 @@ def _table(first: str, *columns: str) -> Table:
     return table
 
 
-def _line(out: Console, text: str, style: str = "") -> None:
+def line(out: Console, text: str, style: str = "") -> None:
+    """One printable line of any length."""
     out.print(Text(encodable(out, plain(text)), style=style), soft_wrap=True)

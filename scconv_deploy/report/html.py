@@ -165,9 +165,9 @@ def visible(value: object) -> object:
     return value
 
 
-@cache
-def _template() -> Template:
-    environment = Environment(
+def page_environment() -> Environment:
+    """Templates of ``report/``: everything escaped and made visible, an unknown name an error."""
+    return Environment(
         loader=PackageLoader("scconv_deploy", "report"),
         autoescape=True,
         trim_blocks=True,
@@ -175,6 +175,11 @@ def _template() -> Template:
         undefined=StrictUndefined,
         finalize=visible,
     )
+
+
+@cache
+def _template() -> Template:
+    environment = page_environment()
     environment.filters.update(
         small=small,
         size=size_text,

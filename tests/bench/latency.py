@@ -13,6 +13,7 @@ Writes ``results/latency.json`` (whole reports) and appends one line per network
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,7 +34,9 @@ from tests.bench import history
 from tests.bench.machine import RESULTS, load_average, write_results
 
 IMAGENET = shape_ranges(["1x3x224x224"])
-DIGITS = Path(__file__).parents[2] / "samples" / "digits" / "model.pt"
+ROOT = Path(__file__).parents[2]
+DIGITS = "samples/digits/model.pt"
+"""Relative: a subject's path is written into the results, which name no machine's folders."""
 PLAIN, OURS, NAIVE, EAGER, COMPILE = (
     BackendKind.PLAIN,
     BackendKind.OURS,
@@ -66,13 +69,14 @@ def _untrained(name: str) -> Callable[[], nn.Module]:
 NETWORKS = (
     Network("resnet50_224x224", _untrained("scconv_resnet50"), IMAGENET, (PLAIN, OURS, NAIVE, EAGER)),
     Network("resnet18_224x224", _untrained("scconv_resnet18"), IMAGENET, (PLAIN, OURS, NAIVE, EAGER)),
-    Network("digits_8x8", lambda: str(DIGITS), (), (PLAIN, OURS, NAIVE, EAGER)),
-    Network("digits_8x8_compiled", lambda: str(DIGITS), (), (PLAIN, OURS, EAGER, COMPILE), (1,), (1,)),
+    Network("digits_8x8", lambda: DIGITS, (), (PLAIN, OURS, NAIVE, EAGER)),
+    Network("digits_8x8_compiled", lambda: DIGITS, (), (PLAIN, OURS, EAGER, COMPILE), (1,), (1,)),
 )
 
 
 def main() -> None:
     """Measure, write, print the tables and what changed since the last run on this machine."""
+    os.chdir(ROOT)
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--duration", type=float, default=1.5, help="seconds per backend and setting")
     parser.add_argument("--only", help="networks whose name holds this; latency.json is then not written")
