@@ -13,7 +13,7 @@ from torch.export import ExportedProgram
 
 from scconv_deploy import benchmarking, pipeline
 from scconv_deploy.artifacts import Bundle, Recognition
-from scconv_deploy.bench_config import BenchConfig
+from scconv_deploy.bench_config import BenchConfig, BreakEvenConfig
 from scconv_deploy.config import (
     Budgets,
     ErrorStat,
@@ -177,9 +177,15 @@ def verify(
 def benchmark(
     *subjects: str | Path | Bundle | nn.Module,
     config: BenchConfig | None = None,
+    break_even: BreakEvenConfig | None = None,
     listener: RunListener | None = None,
 ) -> BenchReport:
     """Measure bundles, ``.onnx`` files and models side by side; the Python form of ``scconv-bench``.
+
+    Args:
+        subjects: what to measure; none where only the sweep is wanted.
+        config: how; None takes the defaults of the command line.
+        break_even: also sweep one SCConv block against a plain convolution over widths, sizes and batches.
 
     Raises:
         InputError: a subject, the yardstick or the baseline cannot be used.
@@ -188,7 +194,9 @@ def benchmark(
     named = tuple(
         s if isinstance(s, nn.Module) else str(s.path if isinstance(s, Bundle) else s) for s in subjects
     )
-    return benchmarking.run_benchmark(named, config or BenchConfig(), listener or Silence())
+    return benchmarking.run_benchmark_and_sweep(
+        named, config or BenchConfig(), break_even, listener or Silence()
+    )
 
 
 def _precision(value: str | Precision) -> Precision:

@@ -12,13 +12,15 @@ from scconv_deploy.errors import InputError
 
 
 class BackendKind(StrEnum):
-    """Ways to run a model that ``scconv-bench`` compares; ``plain`` is the twin without SCConv."""
+    """Ways to run a model that ``scconv-bench`` compares; ``plain`` is the twin without SCConv, ``ours`` and
+    ``plugin`` our export in standard operators and with the fused ones."""
 
     EAGER = "eager"
     COMPILE = "compile"
     NAIVE = "naive"
     PLAIN = "plain"
     OURS = "ours"
+    PLUGIN = "plugin"
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,8 +29,8 @@ class BenchConfig:
 
     Each backend first runs unmeasured for at least ``warm_up_ms`` and until its calls stop getting faster,
     then until both ``duration_s`` have passed and at least ``iterations`` calls were timed (trtexec's meaning
-    of the three). ``backends`` is what a model is measured as; None means all, ``ours`` only where no bundle is
-    given. ``yardstick`` names what ratios refer to; None means the plain twin, else the first.
+    of the three). ``backends`` is what a model is measured as; None means all, ``ours`` and ``plugin`` only where no
+    bundle is given. ``yardstick`` names what ratios refer to; None means the plain twin, else the first.
     ``provider`` is ONNX Runtime's, and never replaced by another. ``fail_if_slower`` is a share: 0.05 is 5 %.
     ``explain``: profile what was measured and put the honesty table together.
     """

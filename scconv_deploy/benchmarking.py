@@ -9,6 +9,7 @@ The second caller of stages beside :mod:`scconv_deploy.pipeline`, whose export m
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -26,8 +27,9 @@ from scconv_deploy.bench.subjects import Prepared, bundle_subject, onnx_subject
 from scconv_deploy.bench_config import BackendKind, BenchConfig, BreakEvenConfig
 from scconv_deploy.checkpoint.kinds import Kind, kind_of
 from scconv_deploy.clock import StageClock
-from scconv_deploy.config import ExportConfig
+from scconv_deploy.config import ExportConfig, Form
 from scconv_deploy.contracts import RunListener, Silence
+from scconv_deploy.errors import InputError
 from scconv_deploy.inputs import settle
 from scconv_deploy.measurements import SCHEMA_VERSION, BenchReport
 from scconv_deploy.pipeline import run_export
@@ -75,6 +77,26 @@ def run_benchmark(
         honesty=explained.tables,
     )
     return report if stored is None else against(stored, report, config.fail_if_slower)
+
+
+def run_benchmark_and_sweep(
+    subjects: Sequence[BenchSubject],
+    config: BenchConfig,
+    sweep: BreakEvenConfig | None,
+    listener: RunListener,
+) -> BenchReport:
+    """Measure what is named, sweep what is asked for: one report of either or both.
+
+    Raises:
+        InputError: neither is asked for; and as :func:`run_benchmark` and :func:`run_break_even`.
+    """
+    if sweep is None:
+        if not subjects:
+            raise InputError("name what to measure: a bundle, a model or an ONNX file; or ask for a sweep")
+        return run_benchmark(subjects, config, listener)
+    report = run_benchmark(subjects, config, listener) if subjects else None
+    swept = run_break_even(sweep, listener)
+    return swept if report is None else replace(report, break_even=swept.break_even)
 
 
 def run_break_even(config: BreakEvenConfig, listener: RunListener) -> BenchReport:
@@ -176,8 +198,10 @@ def _suffixed(model: Model) -> Model:
 def _exporter(config: BenchConfig, listener: RunListener) -> Export:
     """Exports a module to ONNX as a user would, telling progress only."""
 
-    def export(module: nn.Module, example: Sequence[torch.Tensor], out: Path, verified: bool) -> Path:
-        asked = ExportConfig(target="onnx", out=out, verify=verified, seed=config.seed)
+    def export(
+        module: nn.Module, example: Sequence[torch.Tensor], out: Path, form: Form, verified: bool
+    ) -> Path:
+        asked = ExportConfig(target="onnx", out=out, form=form, verify=verified, seed=config.seed)
         return run_export(module, asked, _Inside(listener, out.name), example).path
 
     return export

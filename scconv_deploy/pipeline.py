@@ -30,7 +30,7 @@ from scconv_deploy.contracts import Exporter, Metric, RunListener
 from scconv_deploy.errors import CapabilityError, InputError, VerificationError
 from scconv_deploy.inputs import UNBOUNDED, example_tensors, fixed_batch, settle, small_shape
 from scconv_deploy.multiples import find_multiples, settle_batch
-from scconv_deploy.parity.cases import make_cases, read_samples
+from scconv_deploy.parity.cases import read_samples
 from scconv_deploy.parity.reference import Reference
 from scconv_deploy.scconv.typed import typed_inputs
 from scconv_deploy.stages import (
@@ -208,7 +208,7 @@ def _trace(lowered: LoweredModel, inputs: tuple[TensorSpec, ...], config: Export
 
 def _golden_only(reference: nn.Module, graph: TracedGraph, config: ExportConfig) -> GoldenSamples:
     runner = Reference(reference, graph.inputs, [o.name for o in graph.outputs])
-    return verify.golden_samples(runner, make_cases(graph.inputs, None, config.seed)[:1])
+    return verify.golden_samples(runner, verify.cases_of(graph, None, config.seed)[:1])
 
 
 def _refuse_what_is_not_built_yet(config: ExportConfig, exporter: Exporter) -> None:

@@ -28,7 +28,7 @@ QUICK = BenchConfig(
     duration_s=0.0,
     iterations=5,
     shapes=SHAPE,
-    backends=(BackendKind.PLAIN,),
+    backends=(BackendKind.PLAIN, BackendKind.NAIVE, BackendKind.PLUGIN),
 )
 
 
@@ -44,8 +44,7 @@ def explained(tmp_path_factory: pytest.TempPathFactory) -> BenchReport:
 
 
 def test_a_bundle_beside_its_model_is_taken_apart_against_the_models_twin(explained: BenchReport) -> None:
-    (table,) = explained.honesty
-    assert table.name == "net-onnx"
+    table = next(t for t in explained.honesty if t.name == "net-onnx")
     assert table.runs >= 12
     shares = [c.share for c in (*(b.cost for b in table.blocks), table.outside, table.unattributed)]
     assert sum(shares) == pytest.approx(1.0)
@@ -59,8 +58,21 @@ def test_a_bundle_beside_its_model_is_taken_apart_against_the_models_twin(explai
 
 
 def test_the_pooling_before_a_strided_block_is_part_of_its_place(explained: BenchReport) -> None:
-    (table,) = explained.honesty
+    table = explained.honesty[0]
     assert any("average pooling" in note for note in table.notes)
+
+
+def test_the_naive_export_and_the_fused_one_are_taken_apart_too(explained: BenchReport) -> None:
+    assert [t.name for t in explained.honesty] == ["naive ONNX", "ours, fused", "net-onnx"]
+    blocks = [[b.cost.name for b in t.blocks] for t in explained.honesty]
+    assert blocks[0] == blocks[1] == blocks[2]
+    assert blocks[0]
+    naive = explained.honesty[0]
+    assert naive.unattributed.share < 0.05
+    for block in naive.blocks:
+        assert [u.name for u in block.units] == ["SRU", "CRU"]
+        assert all(u.share > 0 for u in block.units)
+        assert block.plain_ms is not None
 
 
 def test_the_report_travels_as_json_and_as_a_page(explained: BenchReport) -> None:

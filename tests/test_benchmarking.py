@@ -17,15 +17,17 @@ from torch import nn
 
 from scconv_deploy.artifacts import TensorSpec
 from scconv_deploy.bench.baseline import read_baseline
+from scconv_deploy.bench.models import wanted_kinds
 from scconv_deploy.bench.naive import naive_export
 from scconv_deploy.bench.openers import RunnerOpener
 from scconv_deploy.bench.rounds import MIN_ROUNDS
 from scconv_deploy.bench.subjects import Setting, bench_inputs, bundle_subject, onnx_subject, refusal
-from scconv_deploy.bench_config import BackendKind, BenchConfig
-from scconv_deploy.benchmarking import run_benchmark
-from scconv_deploy.config import ExportConfig, ShapeRange, shape_ranges
+from scconv_deploy.bench_config import BackendKind, BenchConfig, BreakEvenConfig
+from scconv_deploy.benchmarking import run_benchmark, run_benchmark_and_sweep
+from scconv_deploy.config import ExportConfig, Precision, ShapeRange, shape_ranges
 from scconv_deploy.contracts import Silence
 from scconv_deploy.errors import CapabilityError, InputError
+from scconv_deploy.kernels import loader
 from scconv_deploy.measurements import SCHEMA_VERSION
 from scconv_deploy.pipeline import run_export
 from scconv_deploy.report.to_json import dumps
@@ -249,3 +251,41 @@ def test_a_missing_baseline_is_said_before_anything_runs(tmp_path: Path) -> None
 
     with pytest.raises(InputError, match=r"the baseline .* cannot be read"):
         run_benchmark((tmp_path / "no.pt",), replace(QUICK, baseline=tmp_path / "no.json"), Silence())
+
+
+@pytest.mark.parametrize("precision", [Precision.BF16, Precision.FP16])
+def test_a_bundle_with_16_bit_inputs_is_measured_in_its_own_process(
+    precision: Precision, tmp_path: Path
+) -> None:
+    config = ExportConfig(
+        "onnx", out=tmp_path / "b", shapes=shape_ranges(["1x3x6x6"]), io_dtype=precision, verify=False
+    )
+    bundle = run_export(Summing().eval(), config, Silence()).path
+    arrays = bench_inputs(bundle_subject(str(bundle), ()).candidates[0].inputs, Setting(2, 1, 0))
+    assert arrays["x"].dtype.name == {"bf16": "bfloat16", "fp16": "float16"}[precision.value]
+    (measured,) = run_benchmark((bundle,), QUICK, Silence()).measurements
+    assert measured.own_process
+
+
+def test_every_backend_is_wanted_by_default_and_the_fused_one_where_it_is_built(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(loader, "instruction_set", lambda: "plain")
+    assert set(wanted_kinds(BenchConfig(), bundles=False)) == set(BackendKind)
+    assert not {OURS, BackendKind.PLUGIN} & set(wanted_kinds(BenchConfig(), bundles=True))
+    monkeypatch.setattr(loader, "instruction_set", lambda: None)
+    assert BackendKind.PLUGIN not in wanted_kinds(BenchConfig(), bundles=False)
+
+
+def test_a_sweep_alone_and_beside_subjects(bundle: Path) -> None:
+    sweep = BreakEvenConfig(channels=(16,), sides=(4,), batches=(1,), duration_s=0.0, warm_up_ms=0)
+    alone = run_benchmark_and_sweep((), BenchConfig(), sweep, Silence())
+    assert alone.measurements == ()
+    both = run_benchmark_and_sweep((bundle,), QUICK, sweep, Silence())
+    assert [m.name for m in both.measurements] == ["small"]
+    for report in (alone, both):
+        assert report.break_even is not None
+        assert len(report.break_even.points) == 1
+    assert run_benchmark_and_sweep((bundle,), QUICK, None, Silence()).break_even is None
+    with pytest.raises(InputError, match="name what to measure"):
+        run_benchmark_and_sweep((), BenchConfig(), None, Silence())

@@ -151,8 +151,12 @@ def place(node_name: str, paths: Sequence[str]) -> str | None:
 
 
 def unit(node_name: str, path: str) -> str | None:
-    """``SRU`` or ``CRU`` inside the block ``path``; None for what stands between them."""
+    """``SRU`` or ``CRU`` inside the block ``path``; None for what stands between them.
+
+    Our modules call them ``sru`` and ``cru``, the public ones also ``SRU`` and ``CRU``.
+    """
     own = scope(node_name)
+    own = own[: len(path)] + own[len(path) :].lower()
     for name in ("sru", "cru"):
         inner = f"{path}.{name}" if path else name
         if own == inner or own.startswith(inner + "."):

@@ -20,6 +20,7 @@ from scconv_deploy.bench.messages import ERRORS, Order, Reply
 from scconv_deploy.bench.openers import NotPortableError
 from scconv_deploy.bench.session import Session
 from scconv_deploy.errors import CapabilityError, first_line
+from scconv_deploy.runtime.dtypes import read_back
 
 
 def main() -> None:
@@ -34,7 +35,7 @@ def main() -> None:
     def start(order: Order) -> object:
         nonlocal session
         with np.load(order.inputs, allow_pickle=False) as stored:
-            arrays = {name: stored[name] for name in stored.files}
+            arrays = {name: read_back(stored[name]) for name in stored.files}
         session = Session(order.opener, order.threads, arrays)
         return session.open()
 

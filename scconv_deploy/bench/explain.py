@@ -1,7 +1,8 @@
 """Prepared subjects and their measurements -> an honesty table per bundle and setting.
 
-Taken apart is what ONNX Runtime's CPU provider runs and what has certified blocks: our own export of a model,
-and bundles the user gave. The plain twin comes from the model, so a bundle alone is explained without it.
+Taken apart is what ONNX Runtime's CPU provider runs and what has certified blocks: our own exports of a model,
+its naive export, and bundles the user gave. The plain twin comes from the model, so a bundle alone is explained
+without it.
 """
 
 from __future__ import annotations
@@ -31,6 +32,8 @@ from scconv_deploy.runtime.engine import read_manifest
 from scconv_deploy.runtime.onnx import CPU, STANDARD, OnnxRunner
 
 RUNTIME = "onnxruntime"
+TAKEN_APART = tuple(k.value for k in (BackendKind.OURS, BackendKind.PLUGIN, BackendKind.NAIVE))
+"""Kinds of a model that hold its blocks; the naive export's nodes are named after their modules too."""
 FUSED = (
     "where ONNX Runtime fuses operators, their time counts where the fused operator stands: an addition or ReLU "
     "behind a plain convolution at the convolution's place"
@@ -107,7 +110,7 @@ def _targets(one: Prepared, every: Sequence[Prepared]) -> list[_Target]:
         if candidate.opener.provider not in (None, CPU):
             continue
         file = candidate.opener.artifact
-        if one.model is not None and candidate.kind == BackendKind.OURS.value:
+        if one.model is not None and candidate.kind in TAKEN_APART:
             paths = tuple(b.path for b in one.model.recognition.blocks)
             parts: ModelParts | None = one.model
         elif one.model is None and (file.parent / "manifest.json").is_file():

@@ -2,8 +2,8 @@
 
 ``eager`` and ``compile`` run the user's own module, ``naive`` what torch's exporter makes of it by default:
 what the user has without this package. ``plain`` is the network without SCConv (:mod:`..bench.twin`), exported
-exactly as ``ours`` is and run in the same runtime; ratios refer to it unless the user names another. What
-cannot be made is a note, never a silent gap.
+exactly as ``ours`` is and run in the same runtime; ratios refer to it unless the user names another. ``plugin``
+is ``ours`` with the fused operators. What cannot be made is a note, never a silent gap.
 """
 
 from __future__ import annotations
@@ -29,10 +29,11 @@ from scconv_deploy.bench.subjects import (
 )
 from scconv_deploy.bench.twin import PlainTwin, plain_twin
 from scconv_deploy.bench_config import BackendKind, BenchConfig
-from scconv_deploy.config import ShapeRange
+from scconv_deploy.config import Form, ShapeRange
 from scconv_deploy.contracts import Progress
 from scconv_deploy.errors import InputError, ScconvDeployError
 from scconv_deploy.inputs import example_tensors
+from scconv_deploy.kernels import loader
 
 NAMES = {
     BackendKind.EAGER: "PyTorch eager",
@@ -40,10 +41,12 @@ NAMES = {
     BackendKind.NAIVE: "naive ONNX",
     BackendKind.PLAIN: "plain twin",
     BackendKind.OURS: "ours",
+    BackendKind.PLUGIN: "ours, fused",
 }
+OUR_OWN = (BackendKind.OURS, BackendKind.PLUGIN)
 
-Export = Callable[[nn.Module, Sequence[torch.Tensor], Path, bool], Path]
-"""(module, example inputs, bundle's folder, verified) -> the bundle, for ONNX Runtime, in fp32."""
+Export = Callable[[nn.Module, Sequence[torch.Tensor], Path, Form, bool], Path]
+"""(module, example inputs, bundle's folder, form, verified) -> the bundle, for ONNX Runtime, in fp32."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +102,8 @@ def prepare_model(
                     twin = plain_twin(model.module, recognition, example, config.seed)
                     module = twin.module
                 # The twin's own certificate would prove nothing; ours is measured only if it is verified.
-                bundle = export(module, example, folder / kind.value, kind is BackendKind.OURS)
+                form = Form.PLUGIN if kind is BackendKind.PLUGIN else Form.STANDARD
+                bundle = export(module, example, folder / kind.value, form, kind in OUR_OWN)
                 made = bundle_subject(str(bundle), config.shapes, config.provider)
                 file = bundle / "model.onnx"
         except ScconvDeployError as error:
@@ -117,6 +121,7 @@ _SAYS = {
     BackendKind.NAIVE: "exporting as torch does by default (minutes where sum() unrolls)",
     BackendKind.PLAIN: "exporting the plain twin",
     BackendKind.OURS: "exporting and verifying our bundle",
+    BackendKind.PLUGIN: "exporting and verifying our bundle with the fused operators",
 }
 
 
@@ -153,10 +158,14 @@ def _as_ranges(inputs: Sequence[TensorSpec]) -> tuple[ShapeRange, ...]:
 
 
 def wanted_kinds(config: BenchConfig, *, bundles: bool) -> tuple[BackendKind, ...]:
-    """The backends of every model. ``bundles``: the user gave bundles of their own, which are "ours"."""
+    """The backends of every model. ``bundles``: the user gave bundles of their own, which stand for ours.
+
+    Without the kernels the fused operators run as the standard ones do, so nothing is measured twice.
+    """
     if config.backends is not None:
         if not config.backends:
             raise InputError(f"--backends names none; choose of {', '.join(k.value for k in BackendKind)}")
         return config.backends
-    order = (BackendKind.PLAIN, BackendKind.OURS, BackendKind.NAIVE, BackendKind.EAGER, BackendKind.COMPILE)
-    return tuple(k for k in order if not (bundles and k is BackendKind.OURS))
+    fused = (BackendKind.PLUGIN,) if loader.instruction_set() is not None else ()
+    ours = () if bundles else (BackendKind.OURS, *fused)
+    return (BackendKind.PLAIN, *ours, BackendKind.NAIVE, BackendKind.EAGER, BackendKind.COMPILE)

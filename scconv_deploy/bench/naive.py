@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import onnx
 import torch
 from torch import nn
 
@@ -17,6 +18,7 @@ from scconv_deploy.artifacts import TensorSpec
 from scconv_deploy.config import DEFAULT_OPSET
 from scconv_deploy.errors import InputError
 from scconv_deploy.inputs import example_tensors
+from scconv_deploy.interpret.names import module_path
 from scconv_deploy.quiet import quiet_exporter
 
 
@@ -49,4 +51,17 @@ def naive_export(module: nn.Module, inputs: Sequence[TensorSpec], batches: Seque
         raise InputError(f"the naive ONNX export fails: {cause[0][:300] if cause else error}") from error
     if program is None:
         raise InputError("the naive ONNX export fails: torch.onnx returned nothing")
-    return bytes(program.model_proto.SerializeToString())
+    model = program.model_proto
+    name_by_module(model)
+    return bytes(model.SerializeToString())
+
+
+def name_by_module(model: onnx.ModelProto) -> None:
+    """Name every node whose metadata tell its module ``<module path>/<operator>_<n>``, as our exports do.
+
+    Names only: so a profile of this graph can be laid beside the blocks it computes.
+    """
+    for index, node in enumerate(model.graph.node):
+        path = module_path(node)
+        if path:
+            node.name = f"{path}/{node.op_type}_{index}"

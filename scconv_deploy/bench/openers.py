@@ -20,6 +20,7 @@ import numpy as np
 from scconv_deploy.errors import CapabilityError, InputError, first_line
 from scconv_deploy.measurements import GpuTimes
 from scconv_deploy.runtime.backends import open_runner
+from scconv_deploy.runtime.dtypes import BFLOAT16
 
 if TYPE_CHECKING:
     from torch import nn
@@ -148,7 +149,12 @@ def module_call(
     """
     import torch
 
-    tensors = [torch.from_numpy(a) for a in arrays.values()]
+    tensors = [
+        torch.from_numpy(a.view(np.int16)).view(torch.bfloat16)
+        if a.dtype.name == BFLOAT16
+        else torch.from_numpy(a)
+        for a in arrays.values()
+    ]
     run: Any = torch.compile(module, dynamic=False) if compiled else module
     ready = not compiled
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+import torch
 from torch import nn
 
 from scconv_deploy.artifacts import Recognition, TensorSpec
@@ -22,6 +23,7 @@ from scconv_deploy.bench.twin import PlainTwin
 from scconv_deploy.config import ShapeRange, dims
 from scconv_deploy.errors import InputError, first_line
 from scconv_deploy.inputs import UNBOUNDED, example_tensors
+from scconv_deploy.runtime.dtypes import BFLOAT16, numpy_dtype
 from scconv_deploy.runtime.engine import check_hashes, read_manifest
 
 BUNDLE = "bundle"
@@ -152,14 +154,18 @@ def bench_inputs(specs: tuple[TensorSpec, ...], setting: Setting) -> dict[str, n
     """
     shapes = {s.name: (setting.batch, *s.optimum[1:]) if s.optimum else () for s in specs}
     tensors = example_tensors(specs, setting.seed, shapes)
-    return {s.name: t.numpy() for s, t in zip(specs, tensors, strict=True)}
+    return {s.name: _array(t) for s, t in zip(specs, tensors, strict=True)}
+
+
+def _array(tensor: torch.Tensor) -> np.ndarray:
+    if tensor.dtype is not torch.bfloat16:
+        return np.asarray(tensor.numpy())
+    return tensor.float().numpy().astype(numpy_dtype(BFLOAT16))
 
 
 def refusal(specs: tuple[TensorSpec, ...], batch: int) -> str | None:
     """Why the artifact does not take this batch at these shapes, or None."""
     for spec in specs:
-        if spec.dtype == "bfloat16":
-            return f"input '{spec.name}' is bfloat16, which NumPy arrays do not hold"
         shape = (batch, *spec.optimum[1:])
         if len(shape) != len(spec.minimum):
             return f"input '{spec.name}' has {len(spec.minimum)} axes, {dims(shape)} has {len(shape)}"

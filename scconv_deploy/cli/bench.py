@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from dataclasses import replace
 from typing import Annotated
 
 import typer
@@ -35,9 +34,9 @@ Backends = Annotated[
     str | None,
     typer.Option(
         "--backends",
-        metavar="eager,compile,naive,plain,ours",
-        help="What a model is measured as. Default: all of them, ours only where no bundle is given. plain: "
-        "its twin without SCConv.",
+        metavar="eager,compile,naive,plain,ours,plugin",
+        help="What a model is measured as. Default: all of them, ours and plugin (ours with fused operators) "
+        "only where no bundle is given. plain: its twin without SCConv.",
     ),
 ]
 Percentiles = Annotated[
@@ -140,14 +139,9 @@ def bench_command(
 
     def work(listener: RunListener) -> Outcome:
         listener.update("starting")
-        from scconv_deploy.benchmarking import run_benchmark, run_break_even
+        from scconv_deploy.benchmarking import run_benchmark_and_sweep
 
-        report = run_benchmark(named, config, listener) if named else None
-        if sweep is not None:
-            swept = run_break_even(sweep, listener)
-            report = swept if report is None else replace(report, break_even=swept.break_even)
-        if report is None:
-            raise RuntimeError("a benchmark has subjects or a sweep")
+        report = run_benchmark_and_sweep(named, config, sweep, listener)
         b.write_files(report, where)
         slower = report.baseline is not None and bool(report.baseline.slower)
         code = EXIT_VERIFICATION_FAILED if slower else EXIT_OK

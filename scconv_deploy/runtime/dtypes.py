@@ -27,3 +27,9 @@ def numpy_dtype(name: str) -> np.dtype[Any]:
         ) from error
     found: np.dtype[Any] = np.dtype(ml_dtypes.bfloat16)
     return found
+
+
+def read_back(array: np.ndarray) -> np.ndarray:
+    """An array out of a NumPy file, which keeps bfloat16 as two nameless bytes; any other is returned as it is."""
+    nameless = array.dtype.kind == "V" and array.dtype.names is None and array.dtype.itemsize == 2
+    return array.view(numpy_dtype(BFLOAT16)) if nameless else array

@@ -77,7 +77,7 @@ def run(
     names = [o.name for o in graph.outputs]
     settled = settle(lowered.precision, config.budgets, {o.name: o.dtype for o in graph.outputs})
     reference = Reference(lowered.reference, graph.inputs, names)
-    cases = _cases(graph, samples, config.seed)
+    cases = cases_of(graph, samples, config.seed)
     notes = list(graph.notes)
     with threads_for(array.size for case in cases for array in case.inputs.values()):
         truth = _truth(lowered, graph, cases[0], notes)
@@ -181,7 +181,7 @@ def _budgets(
     return [b for b in made if is_asked(b)], [b for b in made if not is_asked(b)]
 
 
-def _cases(graph: TracedGraph, samples: Mapping[str, np.ndarray] | None, seed: int) -> tuple[Case, ...]:
+def cases_of(graph: TracedGraph, samples: Mapping[str, np.ndarray] | None, seed: int) -> tuple[Case, ...]:
     """Floating inputs as float32 values that the graph's own input type holds: all sides see the same."""
     wide = [replace(s, dtype="float32") if s.dtype in ("float16", "bfloat16") else s for s in graph.inputs]
     given = None if samples is None else {k: widened(v) for k, v in samples.items()}

@@ -1,4 +1,4 @@
-"""How fast the exported networks run: our bundle, its plain twin, the naive export and PyTorch.
+"""How fast the exported networks run: our bundle (standard and fused operators), its twin, naive, PyTorch.
 
 Three networks, each interleaved in one run at batch 1 and 8 and on 1 and 2 threads; the yardstick is the plain
 twin, exported as ours is: SCConv-ResNet-50 and SCConv-ResNet-18 (224x224, untrained, F3 blocks), and the trained
@@ -37,9 +37,10 @@ IMAGENET = shape_ranges(["1x3x224x224"])
 ROOT = Path(__file__).parents[2]
 DIGITS = "samples/digits/model.pt"
 """Relative: a subject's path is written into the results, which name no machine's folders."""
-PLAIN, OURS, NAIVE, EAGER, COMPILE = (
+PLAIN, OURS, FUSED, NAIVE, EAGER, COMPILE = (
     BackendKind.PLAIN,
     BackendKind.OURS,
+    BackendKind.PLUGIN,
     BackendKind.NAIVE,
     BackendKind.EAGER,
     BackendKind.COMPILE,
@@ -67,9 +68,9 @@ def _untrained(name: str) -> Callable[[], nn.Module]:
 
 
 NETWORKS = (
-    Network("resnet50_224x224", _untrained("scconv_resnet50"), IMAGENET, (PLAIN, OURS, NAIVE, EAGER)),
-    Network("resnet18_224x224", _untrained("scconv_resnet18"), IMAGENET, (PLAIN, OURS, NAIVE, EAGER)),
-    Network("digits_8x8", lambda: DIGITS, (), (PLAIN, OURS, NAIVE, EAGER)),
+    Network("resnet50_224x224", _untrained("scconv_resnet50"), IMAGENET, (PLAIN, OURS, FUSED, NAIVE, EAGER)),
+    Network("resnet18_224x224", _untrained("scconv_resnet18"), IMAGENET, (PLAIN, OURS, FUSED, NAIVE, EAGER)),
+    Network("digits_8x8", lambda: DIGITS, (), (PLAIN, OURS, FUSED, NAIVE, EAGER)),
     Network("digits_8x8_compiled", lambda: DIGITS, (), (PLAIN, OURS, EAGER, COMPILE), (1,), (1,)),
 )
 

@@ -99,6 +99,7 @@ def test_places_are_whole_path_components_and_the_longest_wins() -> None:
     assert unit("a.b/Concat_1", "a.b") is None
     assert unit("a.b.srux/Mul_1", "a.b") is None
     assert unit("sru/Mul_1", "") == "SRU"
+    assert (unit("a.b.SRU.gn/Mul_1", "a.b"), unit("SRU/Mul_1", "a.b")) == ("SRU", None)
     assert scope("Mul_1") == ""
 
 

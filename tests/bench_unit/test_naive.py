@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import onnx
+import onnx.parser
 import pytest
 import torch
 from torch import nn
 
 from scconv_deploy.artifacts import TensorSpec
-from scconv_deploy.bench.naive import naive_export
+from scconv_deploy.bench.naive import naive_export, name_by_module
 from scconv_deploy.config import DEFAULT_OPSET
 from scconv_deploy.errors import InputError
 
@@ -73,3 +75,18 @@ def test_the_module_is_exported_without_gradients(monkeypatch: pytest.MonkeyPatc
         naive_export(nn.Identity(), INPUTS, (2,), seed=0)
     assert seen == [False]
     assert torch.is_grad_enabled()
+
+
+def test_nodes_are_named_after_the_modules_their_metadata_tell() -> None:
+    net = nn.Sequential(nn.Conv2d(3, 4, 1), nn.Sequential(nn.ReLU(), nn.Conv2d(4, 2, 1)))
+    inputs = (TensorSpec("x", "float32", (1, 3, 4, 4), (1, 3, 4, 4), (1, 3, 4, 4), (1, 3, 4, 4)),)
+    model = onnx.load_from_string(naive_export(net.eval(), inputs, (1,), seed=0))
+    assert [n.name for n in model.graph.node] == ["0/Conv_0", "1.0/Relu_1", "1.1/Conv_2"]
+
+
+def test_a_node_without_a_module_keeps_its_name() -> None:
+    graph = onnx.parser.parse_graph("g (float[1] x) => (float[1] y) { y = Neg(x) }")
+    graph.node[0].name = "mine"
+    model = onnx.helper.make_model(graph)
+    name_by_module(model)
+    assert model.graph.node[0].name == "mine"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 
 import ml_dtypes
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 
 from scconv_deploy.errors import CapabilityError
-from scconv_deploy.runtime.dtypes import numpy_dtype
+from scconv_deploy.runtime.dtypes import numpy_dtype, read_back
 
 
 def test_by_name() -> None:
@@ -24,3 +25,15 @@ def test_without_ml_dtypes(monkeypatch: pytest.MonkeyPatch) -> None:
     assert numpy_dtype("int64") == np.int64
     with pytest.raises(CapabilityError, match="pip install ml_dtypes"):
         numpy_dtype("bfloat16")
+
+
+def test_bfloat16_survives_a_numpy_file_and_nothing_else_is_touched() -> None:
+    halves = np.array([[1.5, -2.0]], ml_dtypes.bfloat16)
+    stream = io.BytesIO()
+    np.savez(stream, halves=halves, floats=np.ones(3, np.float32))
+    stream.seek(0)
+    with np.load(stream, allow_pickle=False) as stored:
+        found = read_back(stored["halves"])
+        assert found.dtype == ml_dtypes.bfloat16
+        assert np.array_equal(found, halves)
+        assert read_back(stored["floats"]).dtype == np.float32
