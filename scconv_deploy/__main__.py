@@ -1,4 +1,4 @@
-"""``python -m scconv_deploy export|verify|bench|inspect|doctor ...``."""
+"""``python -m scconv_deploy export|verify|bench|serve|inspect|doctor ...``."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ def run(command: str | None, arguments: Sequence[str]) -> int:
     """Run one command (None: its name is the first argument) and return the exit code.
 
     Args:
-        command: ``export``, ``verify``, ``bench``, ``inspect`` or ``doctor``.
+        command: ``export``, ``verify``, ``bench``, ``serve``, ``inspect`` or ``doctor``.
         arguments: the rest of the command line.
     """
     group = get_command(app)
@@ -68,6 +68,11 @@ def verify_main() -> NoReturn:
 def bench_main() -> NoReturn:
     """Entry point of ``scconv-bench``."""
     sys.exit(run("bench", sys.argv[1:]))
+
+
+def serve_main() -> NoReturn:
+    """Entry point of ``scconv-serve``."""
+    sys.exit(run("serve", sys.argv[1:]))
 
 
 def inspect_main() -> NoReturn:

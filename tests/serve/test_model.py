@@ -1,0 +1,57 @@
+"""What a bundle's manifest says, in the protocol's words, and requests that do not fit together."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from scconv_deploy.errors import InputError
+from scconv_deploy.serve.metrics import Metrics
+from scconv_deploy.serve.model import Model, counts_samples, open_model
+from scconv_deploy.serve.settings import BatchLimits
+from tests.serve.bundles import LARGEST, SHAPE, pictures, write_bundle
+
+
+def opened(path: Path, most: int = 16) -> Model:
+    return open_model("net", 1, path, BatchLimits(max_batch=most), Metrics().observer("net", 1), threads=1)
+
+
+def test_a_free_batch_is_shared_up_to_the_bundles_own_limit(tmp_path: Path) -> None:
+    model = opened(write_bundle(tmp_path / "net"), most=1000)
+    assert model.max_batch == LARGEST
+    assert [(t.name, t.datatype, t.shape) for t in model.inputs] == [("x", "FP32", (-1, *SHAPE))]
+    answer = model.infer({"x": pictures(2)}, 10.0).result(10.0)
+    assert np.array_equal(answer.outputs["y"], 2 * pictures(2))
+    model.close(10.0)
+    assert not model.ready
+
+
+def test_a_fixed_batch_runs_one_request_at_a_time(tmp_path: Path) -> None:
+    model = opened(write_bundle(tmp_path / "net", batch=2))
+    assert model.max_batch == 1
+    assert model.inputs[0].shape == (2, *SHAPE)
+    assert model.infer({"x": pictures(2)}, 10.0).result(10.0).outputs["y"].shape == (2, *SHAPE)
+    with pytest.raises(InputError, match="on axis 0"):
+        model.infer({"x": pictures(1)}, 10.0)
+    model.close(10.0)
+
+
+@pytest.mark.parametrize(
+    ("inputs", "outputs", "counts"),
+    [
+        ([["n", 3]], [["n"]], True),
+        ([["n", 3], ["n"]], [["n"]], True),
+        ([["n", 3], ["m"]], [["n"]], False),
+        ([["n", 3]], [[3]], False),
+        ([[1, 3]], [[1]], False),
+        ([["n", 3]], [["n"], []], False),
+    ],
+)
+def test_axis_0_counts_samples_only_where_it_is_the_same_everywhere(
+    inputs: list[list[Any]], outputs: list[list[Any]], counts: bool
+) -> None:
+    manifest = {"inputs": [{"shape": s} for s in inputs], "outputs": [{"shape": s} for s in outputs]}
+    assert counts_samples(manifest) == counts
