@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from scconv_deploy.errors import InputError
+from scconv_deploy.errors import CapabilityError, InputError
+from scconv_deploy.runtime import tensorrt
+from scconv_deploy.runtime.nvidia_driver import NoGpu
 from scconv_deploy.serve.metrics import Metrics
 from scconv_deploy.serve.model import Model, counts_samples, open_model
 from scconv_deploy.serve.settings import BatchLimits
@@ -55,3 +59,23 @@ def test_axis_0_counts_samples_only_where_it_is_the_same_everywhere(
 ) -> None:
     manifest = {"inputs": [{"shape": s} for s in inputs], "outputs": [{"shape": s} for s in outputs]}
     assert counts_samples(manifest) == counts
+
+
+def test_an_engine_that_cannot_run_here_is_served_by_its_graph_only_where_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tensorrt, "probe", lambda: NoGpu("no NVIDIA GPU on this machine"))
+    folder = write_bundle(tmp_path / "net")
+    (folder / "model.engine").write_bytes(b"plan")
+    manifest = json.loads((folder / "manifest.json").read_text())
+    digest = hashlib.sha256(b"plan").hexdigest()
+    manifest |= {"runtime": "tensorrt-rtx", "artifact": "model.engine"}
+    manifest["files"]["model.engine"] = {"sha256": digest}
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    observer = Metrics().observer("net", 1)
+    with pytest.raises(CapabilityError, match="no NVIDIA GPU on this machine"):
+        open_model("net", 1, folder, BatchLimits(), observer)
+    model = open_model("net", 1, folder, BatchLimits(), observer, threads=1, fallback="onnx")
+    answer = model.infer({"x": pictures(2)}, 10.0).result(10.0)
+    assert np.array_equal(answer.outputs["y"], 2 * pictures(2))
+    model.close(10.0)
