@@ -17,7 +17,15 @@ from setuptools.errors import CompileError
 PACKAGE = "scconv_deploy.kernels"
 LIBRARY = "libscconv_ort"
 SOURCES = Path("scconv_deploy") / "kernels" / "src"
-ONCE = ("dispatch.cpp", "sru.cpp", "fuse.cpp", "ort_ops.cpp", "register.cpp")
+ONCE = (
+    "dispatch.cpp",
+    "sru.cpp",
+    "sru_blocked.cpp",
+    "fuse.cpp",
+    "fuse_blocked.cpp",
+    "ort_ops.cpp",
+    "register.cpp",
+)
 PER_INSTRUCTION_SET = "inner_loops.cpp"
 FLAGS = [
     "-std=c++17",

@@ -7,23 +7,29 @@ operators: the file runs anywhere, and faster where our kernels are loaded (``sc
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from types import MappingProxyType
 
 import onnx
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
 from scconv_deploy.artifacts import BuiltArtifact, Json, TracedGraph
 from scconv_deploy.config import ExportConfig, Form, Precision
-from scconv_deploy.contracts import Progress
+from scconv_deploy.contracts import Progress, QuantForm
 from scconv_deploy.errors import CapabilityError, InputError, VerificationError
 from scconv_deploy.graph.precision import block_types, model_precision
 from scconv_deploy.kernels import loader
 from scconv_deploy.runtime.onnx import OnnxRunner
+from scconv_deploy.scconv.dense_y1 import BLOCK
 from scconv_deploy.scconv.style import GraphStyle
 
+ALWAYS = 2**31
+"""More channels per group than any convolution has: the dense form wherever it is possible."""
+
 ARTIFACT = "model.onnx"
-FUSED_PRECISIONS = (Precision.FP32, Precision.FP16)
+FUSED_PRECISIONS = (Precision.FP32, Precision.FP16, Precision.INT8)
 PACKAGES = ("onnx", "onnxruntime", "onnxsim", "onnxscript")
 
 
@@ -34,6 +40,11 @@ class OnnxExporter:
     summary = "portable ONNX file of standard operators; runs in ONNX Runtime"
     dynamic_batch = True
     forms = (Form.STANDARD, Form.PLUGIN)
+    # Unsigned activations and signed weights are what VNNI and AMX multiply (U8S8), and a zero point of 0 behind a
+    # ReLU lets ONNX Runtime drop the ReLU.
+    quantised: Mapping[Precision, QuantForm] = MappingProxyType(
+        {Precision.INT8: QuantForm("uint8", outputs=True, rest=(Precision.FP32,))}
+    )
 
     def check(self, config: ExportConfig) -> tuple[str, ...]:
         """Everything this target needs is in the base install; the kernels only make the result faster.
@@ -45,7 +56,7 @@ class OnnxExporter:
             return ()
         if config.precision not in FUSED_PRECISIONS:
             raise InputError(
-                f"--form plugin exists in fp32 and fp16, not in {config.precision.value}; "
+                f"--form plugin exists in fp32, fp16 and int8, not in {config.precision.value}; "
                 "leave --form out, or use one of those"
             )
         built = loader.instruction_set()
@@ -57,9 +68,22 @@ class OnnxExporter:
         return (f"the fused kernels run here in their {built} build",)
 
     def style(self, config: ExportConfig) -> GraphStyle:
-        """No ``Where`` (slow in ONNX Runtime on CPU), no Concat of large tensors."""
+        """No ``Where`` (slow in ONNX Runtime on CPU), no Concat of large tensors, whole blocks in every group."""
         fused = config.form is Form.PLUGIN
-        return GraphStyle(where_mask=False, merged_y2=True, concat_fuse=False, fused=fused)
+        return GraphStyle(shared_rest=True, dense_y1_below=BLOCK, fused=fused)
+
+    def candidate_styles(self, config: ExportConfig) -> Mapping[str, GraphStyle]:
+        """What ``--autotune`` times beside :meth:`style`: Y1 in one convolution or two, the halves' common term, and
+        fewer convolutions. What a block cannot take is written in its other form, and equal forms are timed once."""
+        rule = self.style(config)
+        return {
+            "grouped Y1": replace(rule, dense_y1_below=0),
+            "dense Y1": replace(rule, dense_y1_below=ALWAYS),
+            "separate branches": replace(rule, shared_rest=False),
+            "grouped Y1, separate branches": replace(rule, dense_y1_below=0, shared_rest=False),
+            "dense Y1, separate branches": replace(rule, dense_y1_below=ALWAYS, shared_rest=False),
+            "three convolutions": replace(rule, cru_convolutions=3),
+        }
 
     def build(
         self, graph: TracedGraph, config: ExportConfig, folder: Path, progress: Progress

@@ -9,22 +9,33 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 
-from exporters.trt import capability, platform
-from exporters.trt.build import Plan, build_plan
+from onnx import ModelProto
+
+from exporters.trt import capability, cards, platform, plugin, refusals
+from exporters.trt.attribution import cost_per_module
+from exporters.trt.build import Plan
+from exporters.trt.builds import Best, build_several, judge_of
+from exporters.trt.forms import graph_style
 from exporters.trt.graph import self_contained, serialise
 from exporters.trt.layers import Kernel, read_kernels
+from exporters.trt.linear_as_convolution import linear_as_convolution
 from exporters.trt.platform import TENSORRT, TENSORRT_RTX, Platform
+from exporters.trt.plugin_graph import plugin_graph
+from exporters.trt.process import BuildProcess, building
 from exporters.trt.report import is_static, report
+from exporters.trt.roofline import roofline
 from exporters.trt.settings import BuildRequest
 from exporters.trt.types import precision_built, roles_built, types_per_block
 from scconv_deploy.artifacts import BuiltArtifact, Json, KernelReport, TracedGraph
-from scconv_deploy.config import ExportConfig, Form
-from scconv_deploy.contracts import Progress
-from scconv_deploy.errors import BuildError, InputError
+from scconv_deploy.config import ExportConfig, Form, Precision
+from scconv_deploy.contracts import Progress, QuantForm
+from scconv_deploy.errors import BuildError
 from scconv_deploy.runtime.nvidia_driver import Gpu
 from scconv_deploy.runtime.tensorrt import obstacle
 from scconv_deploy.scconv.style import GraphStyle
+from scconv_deploy.tensorrt_options import Keep, Verbosity
 
 ENGINE = "model.engine"
 GRAPH = "model.onnx"
@@ -36,54 +47,38 @@ class TensorRTExporter:
     target = "trt"
     summary = "TensorRT engine; without a GPU built ahead of time by TensorRT for RTX"
     dynamic_batch = False
+    # fp16 around the convolutions: half the bytes of fp32.
+    quantised: Mapping[Precision, QuantForm] = MappingProxyType(
+        {
+            Precision.INT8: QuantForm("int8", outputs=False, rest=(Precision.FP16, Precision.FP32)),
+            Precision.FP8: QuantForm("float8_e4m3fn", outputs=False, rest=(Precision.FP16, Precision.FP32)),
+        }
+    )
+    takes_tensorrt_options = True
+    forms = (Form.STANDARD, Form.PLUGIN)
     modules: tuple[str, ...] = (TENSORRT, TENSORRT_RTX)
 
     def check(self, config: ExportConfig) -> tuple[str, ...]:
         """Refuse early what cannot be built; say which TensorRT was taken and why.
 
         Raises:
-            CapabilityError: neither TensorRT can build here; the message holds the line to install one.
+            CapabilityError: neither TensorRT can build here (the message holds the line to install one), or it
+                cannot honour an option.
             InputError: the form, or precision and compute capability together, cannot be built.
         """
         chosen = platform.choose(self.target)
-        if config.form is Form.PLUGIN:
-            raise InputError(f"--target {self.target} takes standard operators only; leave out --form plugin")
         capabilities = _capabilities(chosen, config)
-        return (f"{chosen.reason}: {', '.join(capabilities)}",)
+        cards.choose(config.tensorrt.card, capabilities)  # an unknown card is refused before anything is built
+        plugins = plugin.check(chosen, config.precision) if config.form is Form.PLUGIN else ()
+        return (
+            f"{chosen.reason}: {', '.join(capabilities)}",
+            *plugins,
+            *refusals.refuse(chosen, config.tensorrt),
+        )
 
     def style(self, config: ExportConfig) -> GraphStyle:
-        """The form with the fewest kernels, then the fewest bytes.
-
-        The zoo's SCConv-ResNet-50 (224x224, batch 1) through the whole pipeline, FP32, SM89, RTX 1.7.1,
-        2026-11-22; kernels and MB moved, counted as :mod:`exporters.trt.report` says (a naive export of a
-        like net: 241 and 293.1; the plain ResNet-50: 58 and 217.6):
-
-        ===========  =================  ================
-        concat_fuse  merged_y2 = False  merged_y2 = True
-        ===========  =================  ================
-        False        270, 281.8         270, 283.2
-        True         221, 260.6         234, 283.2
-        ===========  =================  ================
-
-        In half precision (concat_fuse, merged_y2 = False), with SRU's norm and comparison as a float32 island or
-        in the type itself (``gate_in_half``):
-
-        =====  =============  =============  ==================
-        type   island         gate in half   plain, naive
-        =====  =============  =============  ==================
-        fp16   227, 140.9     220, 131.8     57, 109; 234, 160
-        bf16   237, 155.9     224, 139.7
-        =====  =============  =============  ==================
-
-        The island is taken: it flips no gate (0 of 2 million at each of C = 64 to 512, against 0.002 % in fp16
-        and 0.017 % in bf16), and the builder itself warns of a norm in fp16 ("Detected layernorm nodes in FP16"),
-        whose accumulation nobody has seen on a GPU here.
-
-        ``where_mask`` changes neither number, for all three gates (the gate is one kernel in both forms);
-        ``Where`` needs fewer operations per element.
-        """
-        del config
-        return GraphStyle(where_mask=True, merged_y2=False, concat_fuse=True)
+        """The forms with the fewest kernels and bytes, measured: :mod:`exporters.trt.forms`."""
+        return graph_style(config)
 
     def build(
         self, graph: TracedGraph, config: ExportConfig, folder: Path, progress: Progress
@@ -96,19 +91,32 @@ class TensorRTExporter:
         """
         chosen = platform.choose(self.target)
         capabilities = _capabilities(chosen, config)
-        onnx = serialise(self_contained(graph.model))
+        with_plugins = config.form is Form.PLUGIN
+        model = _for_capabilities(self_contained(graph.model, with_plugins), config, capabilities)
+        onnx = serialise(plugin_graph(model) if with_plugins else model)
         named = capabilities if chosen.ahead_of_time else ()
-        request = BuildRequest(graph.inputs, named, config.workspace_mib)
-        plan = build_plan(chosen, onnx, request, progress)
-        kernels, missing = _kernels(chosen, plan)
-        measured, unmeasured = _kernel_report(chosen, onnx, graph, request, kernels, progress)
+        registered = (plugin.REGISTER,) if with_plugins else ()
+        request = BuildRequest(
+            graph.inputs, named, config.tensorrt, plugins=registered, block_paths=graph.block_paths
+        )
+        refusals.refuse(chosen, config.tensorrt)
+        with building(chosen, folder) as process:
+            best = _best(chosen, process, onnx, request, progress)
+            plan, explained = _explained(process, onnx, request, best.plan, progress)
+            kernels, missing = _kernels(chosen, plan)
+            card = cards.choose(config.tensorrt.card, capabilities)
+            measured, unmeasured = _kernel_report(
+                chosen, process, onnx, graph, request, kernels, card, progress
+            )
         engine, source = folder / ENGINE, folder / GRAPH
         engine.write_bytes(plan.data)
-        source.write_bytes(onnx)
+        # With plugins, the file is the graph before its exact rewrite: its blocks can still be cut out and judged.
+        source.write_bytes(serialise(model) if with_plugins else onnx)
         details: dict[str, Json] = {
             "compute_capabilities": list(capabilities),
             "profile": plan.profile,
             "settings": plan.settings,
+            "builds": best.spread,
             "build_seconds": round(plan.seconds, 3),
             "engine_bytes": len(plan.data),
             "builder": chosen.product,
@@ -121,7 +129,7 @@ class TensorRTExporter:
             not_executed=_not_executed(chosen, capabilities),
             kernel_report=measured,
             details=details,
-            notes=(*missing, *unmeasured, *plan.warnings),
+            notes=(*filter(None, (best.note, explained)), *missing, *unmeasured, *plan.warnings),
             precision_per_block=roles_built(kernels, graph.block_paths) if kernels else {},
         )
 
@@ -145,6 +153,13 @@ def _capabilities(chosen: Platform, config: ExportConfig) -> tuple[str, ...]:
     return capability.choose(config.compute_capabilities, config.precision, chosen.module)
 
 
+def _for_capabilities(model: ModelProto, config: ExportConfig, capabilities: tuple[str, ...]) -> ModelProto:
+    """Turing has no FP32 matrix product, but the convolution that computes the same."""
+    if capability.TURING not in capabilities or config.precision is not Precision.FP32:
+        return model
+    return linear_as_convolution(model)
+
+
 def _kernels(chosen: Platform, plan: Plan) -> tuple[tuple[Kernel, ...], tuple[str, ...]]:
     """The engine's kernels, or a note that says why they are not known: a log must not cost the engine."""
     if plan.layers is None:
@@ -157,12 +172,44 @@ def _kernels(chosen: Platform, plan: Plan) -> tuple[tuple[Kernel, ...], tuple[st
     return kernels, ()
 
 
+def _best(
+    chosen: Platform, process: BuildProcess, onnx: bytes, request: BuildRequest, progress: Progress
+) -> Best:
+    """The plan: the only one, or the best of several by the criterion asked for."""
+    count = request.options.builds
+    if count == 1:
+        return Best(process.plan(onnx, request, progress), {}, "")
+    keep = refusals.keep_by(chosen, request.options)
+    if keep in (Keep.KERNELS, Keep.BYTES):  # which are read from what only a detailed build says
+        request = _detailed(request)
+    judge = judge_of(keep, chosen.runtime, request.inputs, process.scratch)
+    return build_several(count, keep, lambda: process.plan(onnx, request, progress), judge)
+
+
+def _explained(
+    process: BuildProcess, onnx: bytes, request: BuildRequest, plan: Plan, progress: Progress
+) -> tuple[Plan, str]:
+    """The plan with its layer log. A build with less than detailed verbosity logs none, so one is made for it."""
+    if request.options.profiling_verbosity is Verbosity.DETAILED:
+        return plan, ""
+    described = process.plan(onnx, _detailed(request), progress)
+    return replace(plan, layers=described.layers), (
+        "the kernel report is that of a second build with detailed profiling verbosity, which the engine lacks"
+    )
+
+
+def _detailed(request: BuildRequest) -> BuildRequest:
+    return replace(request, options=replace(request.options, profiling_verbosity=Verbosity.DETAILED))
+
+
 def _kernel_report(
     chosen: Platform,
+    process: BuildProcess,
     onnx: bytes,
     traced: TracedGraph,
     request: BuildRequest,
     kernels: tuple[Kernel, ...],
+    card: cards.Card | None,
     progress: Progress,
 ) -> tuple[KernelReport | None, tuple[str, ...]]:
     """The report, or a note that says why there is none.
@@ -175,10 +222,15 @@ def _kernel_report(
     try:
         at_optimum = None
         if not is_static(kernels):
-            fixed = build_plan(chosen, onnx, replace(request, at_optimum=True), progress)
+            fixed = process.plan(onnx, _detailed(replace(request, at_optimum=True)), progress)
             at_optimum = read_kernels(fixed.layers or "")
         made = report(kernels, traced.block_paths, at_optimum)
-        return replace(made, types_per_block=types_per_block(kernels, traced.block_paths)), ()
+        return replace(
+            made,
+            types_per_block=types_per_block(kernels, traced.block_paths),
+            modules=cost_per_module(kernels, traced.block_paths, at_optimum),
+            roofline=None if card is None else roofline(at_optimum or kernels, card),
+        ), ()
     except (ValueError, BuildError) as error:
         return None, (_unreadable(chosen, error),)
 

@@ -21,13 +21,16 @@ from scconv_deploy.config import (
     Form,
     GateForm,
     Precision,
+    Profile,
     ShapeRange,
     default_opset,
     parse_precision,
 )
 from scconv_deploy.contracts import Metric, RunListener, Silence
 from scconv_deploy.measurements import BenchReport
+from scconv_deploy.shape_profiles import combine
 from scconv_deploy.stages import recognise as recognise_stage
+from scconv_deploy.tensorrt_options import TensorRTOptions
 from scconv_deploy.verdicts import ParityReport
 
 Shapes = Sequence[ShapeRange]
@@ -52,7 +55,9 @@ def export(
     trust: Sequence[str] = (),
     calib: str | Path | None = None,
     compute_capabilities: Sequence[str] = (),
-    workspace_mib: int | None = None,
+    tensorrt: TensorRTOptions | None = None,
+    profiles: Sequence[Profile] = (),
+    autotune: float | None = None,
     simplify: bool = True,
     verify: bool = True,
     max_flip_rate: float | None = None,
@@ -60,6 +65,7 @@ def export(
     rtol: Limits | None = None,
     check_error_stat: str | ErrorStat | None = None,
     bisect: bool = False,
+    packages: Sequence[str] = (),
     force: bool = False,
     seed: int = 0,
     listener: RunListener | None = None,
@@ -78,6 +84,11 @@ def export(
         io_dtype: type of floating inputs and outputs, whatever the precision inside.
         shapes: a :class:`~scconv_deploy.config.ShapeRange` per input whose axes are to be dynamic.
         calib: ``.npz`` of real samples by input name; verification uses them.
+        tensorrt: options of TensorRT's builder; other targets refuse all but the default.
+        profiles: further optimisation profiles (TensorRT), each a range per dynamic input.
+        autotune: seconds to spend on timing graph forms of each block on this machine (``onnx``, fp32); None
+            leaves the choice to the target's rule. Every form is exact.
+        packages: ``triton``, ``triton-python``, ``kserve``: each is written to ``<out>-<package>``.
         max_flip_rate: largest share of a block's gates that may decide otherwise than float64 truth.
         atol, rtol, check_error_stat: end-to-end limits as :class:`~scconv_deploy.config.Budgets` has them; a
             number holds for every output, a mapping by output name. None takes the precision's default.
@@ -92,6 +103,7 @@ def export(
         VerificationError: the artifact does not compute the model's function; nothing was written.
     """
     chosen = _precision(precision)
+    envelope, every = combine(shapes, profiles)
     config = ExportConfig(
         target=target,
         out=None if out is None else Path(out),
@@ -102,15 +114,18 @@ def export(
         io_dtype=_precision(io_dtype),
         budgets=_budgets(max_flip_rate, atol, rtol, check_error_stat),
         bisect=bisect,
-        shapes=tuple(shapes),
+        shapes=envelope,
         factory=factory,
         variant=variant,
         trust=tuple(trust),
         calib=None if calib is None else Path(calib),
         compute_capabilities=tuple(compute_capabilities),
-        workspace_mib=workspace_mib,
+        tensorrt=tensorrt or TensorRTOptions(),
+        profiles=every,
+        autotune_seconds=autotune,
         simplify=simplify,
         verify=verify,
+        packages=tuple(packages),
         force=force,
         seed=seed,
     )

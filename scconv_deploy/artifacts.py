@@ -1,6 +1,6 @@
 """The nouns that travel between stages, one frozen dataclass per arrow of the pipeline.
 
-``load -> recognise -> lower -> trace -> simplify -> build -> verify -> benchmark -> package``
+``load -> recognise -> lower -> trace -> simplify -> quantize -> build -> verify -> benchmark -> package``
 
 This module imports neither torch nor onnx: it is shared by the exporting half and by the runtime.
 """
@@ -26,11 +26,22 @@ Json = None | bool | int | float | str | list["Json"] | dict[str, "Json"]
 
 
 @dataclass(frozen=True, slots=True)
+class ShapeBounds:
+    """Smallest, most frequent and largest shape of one input in one optimisation profile."""
+
+    minimum: tuple[int, ...]
+    optimum: tuple[int, ...]
+    maximum: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class TensorSpec:
     """One input or output: name, NumPy dtype name and shape; a dynamic axis is a string (its symbol).
 
     ``minimum``, ``optimum`` and ``maximum`` bound the dynamic axes (inputs only; else empty).
-    ``multiple_of`` maps an axis to the number its extent must be a multiple of.
+    ``multiple_of`` maps an axis to the number its extent must be a multiple of. ``profiles`` are the optimisation
+    profiles where the user gave several (else empty): profile i of one input belongs to profile i of the others,
+    and minimum and maximum are their envelope.
     """
 
     name: str
@@ -40,6 +51,7 @@ class TensorSpec:
     optimum: tuple[int, ...] = ()
     maximum: tuple[int, ...] = ()
     multiple_of: Mapping[int, int] = field(default_factory=dict)
+    profiles: tuple[ShapeBounds, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,8 +141,24 @@ class LoweredModel:
 
 
 @dataclass(frozen=True, slots=True)
+class Calibration:
+    """Where the ranges of a quantised graph come from.
+
+    ``ranges``: lowest and highest value that each quantised activation can hold, by its name in the graph;
+    ``rest``: type of what is not quantised; ``source`` and ``sha256`` name the samples' file (None: unknown).
+    """
+
+    method: str
+    samples: int
+    rest: str
+    ranges: Mapping[str, tuple[float, float]]
+    source: str | None = None
+    sha256: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class TracedGraph:
-    """Result of ``trace`` and of ``simplify``: an ONNX model with its inputs' ranges and outputs.
+    """Result of ``trace``, ``simplify`` and ``quantize``: an ONNX model with its inputs' ranges and outputs.
 
     A node of the block at module path P is named ``P/<operator>_<n>`` or ``P.<child>/<operator>_<n>``.
     """
@@ -141,6 +169,33 @@ class TracedGraph:
     opset: int
     block_paths: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    unquantised: TracedGraph | None = None
+    """After ``quantize``: the graph as it was before (None where nothing was quantised)."""
+    calibration: Calibration | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ModuleCost:
+    """Kernels of one module, and the bytes they move at the optimum shape."""
+
+    kernels: int
+    bytes_moved: int
+
+
+@dataclass(frozen=True, slots=True)
+class Roofline:
+    """An estimate, never a measurement: no kernel can be faster than its bytes and its arithmetic on this card.
+
+    ``time_us`` sums, over all kernels, the larger of the two; ``memory_us`` and ``arithmetic_us`` sum each alone.
+    Launches are not in it. ``words`` say so to a reader.
+    """
+
+    card: str
+    time_us: float
+    memory_us: float
+    arithmetic_us: float
+    flops: int
+    words: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +213,9 @@ class KernelReport:
     shape_kernels: int = 0
     types_per_block: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     """Block path -> type of a kernel's output -> number of kernels."""
+    modules: Mapping[str, ModuleCost] = field(default_factory=dict)
+    """Module path (an SCConv block, or a module outside them) -> its share; the shares add up to the whole."""
+    roofline: Roofline | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from scconv_deploy.errors import InputError, nearest
+from scconv_deploy.tensorrt_options import TensorRTOptions
 
 DEFAULT_OPSET = 20
 BF16_OPSET = 22
@@ -28,6 +29,11 @@ class Precision(StrEnum):
     BF16 = "bf16"
     INT8 = "int8"
     FP8 = "fp8"
+
+
+QUANTISED = (Precision.INT8, Precision.FP8)
+FP8_OPSET = 19
+"""First opset whose QuantizeLinear knows float8e4m3fn, and half-precision scales."""
 
 
 class GateForm(StrEnum):
@@ -48,6 +54,13 @@ class ErrorStat(StrEnum):
     MEAN = "mean"
     MEDIAN = "median"
     QUANTILE = "quantile"
+
+
+class CalibMethod(StrEnum):
+    """How a tensor's range is taken from its values on the calibration samples."""
+
+    MINMAX = "minmax"
+    PERCENTILE = "percentile"
 
 
 class Form(StrEnum):
@@ -89,19 +102,25 @@ class ShapeRange:
         return tuple(i for i, (lo, hi) in enumerate(zip(self.minimum, self.maximum, strict=True)) if lo != hi)
 
 
+Profile = tuple[ShapeRange, ...]
+"""One optimisation profile: a range for every dynamic input."""
+
+
 @dataclass(frozen=True, slots=True)
 class Budgets:
     """Limits the user set; what is left out takes the named default of the precision (``tolerances``).
 
     ``max_flip_rate``: largest share of gates per block that may decide otherwise than float64 truth, 0 to 1.
     ``atol``, ``rtol``: end-to-end limits by output name, ``""`` meaning every output; ``rtol`` multiplies the
-    reference output's largest magnitude. ``check_error_stat``: the statistic that they apply to.
+    reference output's largest magnitude. ``check_error_stat``: the statistic that they apply to. ``tf32`` is set
+    by the pipeline where the artifact runs with TF32, whose end-to-end default is wider than fp32's.
     """
 
     max_flip_rate: float | None = None
     atol: Mapping[str, float] = field(default_factory=dict)
     rtol: Mapping[str, float] = field(default_factory=dict)
     check_error_stat: ErrorStat | None = None
+    tf32: bool = False
 
     def __post_init__(self) -> None:
         if self.max_flip_rate is not None and not 0.0 <= self.max_flip_rate <= 1.0:
@@ -114,7 +133,11 @@ class Budgets:
 
 @dataclass(frozen=True, slots=True)
 class ExportConfig:
-    """Everything that decides one export. ``shapes`` may be empty: the model file then says its own."""
+    """Everything that decides one export. ``shapes`` may be empty: the model file then says its own.
+
+    ``profiles`` are several optimisation profiles, of which ``shapes`` hold the envelope
+    (:func:`scconv_deploy.shape_profiles.combine`); empty where one range per input is enough.
+    """
 
     target: str
     out: Path | None = None
@@ -130,12 +153,19 @@ class ExportConfig:
     variant: str | None = None
     trust: tuple[str, ...] = ()
     calib: Path | None = None
+    calib_method: CalibMethod = CalibMethod.MINMAX
+    rest: Precision | None = None
     compute_capabilities: tuple[str, ...] = ()
-    workspace_mib: int | None = None
+    tensorrt: TensorRTOptions = field(default_factory=TensorRTOptions)
+    profiles: tuple[Profile, ...] = ()
     simplify: bool = True
     verify: bool = True
     force: bool = False
     seed: int = 0
+    packages: tuple[str, ...] = ()
+    """Formats of other people's servers to write beside the bundle (``packaging``)."""
+    autotune_seconds: float | None = None
+    """Time to spend on timing graph forms per block on this machine; None: the target's rule decides."""
 
     def __post_init__(self) -> None:
         if self.opset not in OPSETS:
@@ -143,11 +173,22 @@ class ExportConfig:
                 f"opset {self.opset} is not supported; choose one of {OPSETS[0]} to {OPSETS[-1]} "
                 f"(default {DEFAULT_OPSET})"
             )
+        seconds = self.autotune_seconds
+        if seconds is not None and not (math.isfinite(seconds) and seconds > 0):
+            raise InputError(f"--autotune takes a number of seconds above 0, not {seconds:g}")
         if self.precision is Precision.BF16 and self.opset < BF16_OPSET:
             raise InputError(
                 f"bf16 needs opset {BF16_OPSET} or later (Conv takes bfloat16 from there), not {self.opset}; "
                 "leave --opset out"
             )
+        if self.rest not in (None, Precision.FP32, Precision.FP16):
+            raise InputError(f"--rest is fp32 or fp16, not {self.rest.value}")
+        if self.rest is not None and self.precision not in QUANTISED:
+            raise InputError(
+                f"--rest is the type of what int8 and fp8 leave unquantised; in {self.precision.value} leave it out"
+            )
+        if self.precision is Precision.FP8 and self.opset < FP8_OPSET:
+            raise InputError(f"fp8 needs opset {FP8_OPSET} or later, not {self.opset}; leave --opset out")
         if self.io_dtype not in (Precision.FP32, Precision.FP16, Precision.BF16):
             raise InputError(f"--io-dtype is fp32, fp16 or bf16, not {self.io_dtype.value}")
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Protocol, Self
 
 from scconv_deploy.artifacts import BuiltArtifact, StageTiming, TracedGraph
-from scconv_deploy.config import ExportConfig
+from scconv_deploy.config import ExportConfig, Precision
 
 if TYPE_CHECKING:
     import numpy as np
@@ -41,6 +42,21 @@ class Runner(Protocol):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class QuantForm:
+    """How a target wants Q/DQ. Exporters that quantise have ``quantised: Mapping[Precision, QuantForm]``.
+
+    ``activations``: NumPy name of their codes ("uint8" with a zero point; "int8", "float8_e4m3fn" without);
+    weights are symmetric, int8 or float8_e4m3fn, one scale per output channel. ``outputs``: results of
+    convolutions get Q/DQ too and biases are int32 codes, without which ONNX Runtime has no integer kernel;
+    False: only what convolutions read. ``rest``: types allowed for what is not quantised, the default first.
+    """
+
+    activations: str
+    outputs: bool
+    rest: tuple[Precision, ...]
 
 
 class Exporter(Protocol):

@@ -1,6 +1,8 @@
 """The pipeline: THE order of the stages, and their caller.
 
-``load -> recognise -> lower -> trace -> simplify -> build -> verify -> benchmark -> package``
+``load -> recognise -> lower -> trace -> simplify -> quantize -> build -> verify -> benchmark -> package``
+
+``--autotune`` adds ``tune`` between ``recognise`` and ``lower``: it times graph forms and lower writes the fastest.
 
 Two stages are called elsewhere: ``inspect`` by the command line (it needs no torch), and ``benchmark`` by
 :mod:`scconv_deploy.benchmarking`, the pipeline of ``scconv-bench``.
@@ -18,6 +20,7 @@ from torch.export import ExportedProgram
 
 from scconv_deploy import registry
 from scconv_deploy.artifacts import (
+    BuiltArtifact,
     Bundle,
     LoweredModel,
     SourceModel,
@@ -25,25 +28,30 @@ from scconv_deploy.artifacts import (
     TracedGraph,
 )
 from scconv_deploy.clock import StageClock
-from scconv_deploy.config import Budgets, ExportConfig, Form, GateForm, Precision, ShapeRange
+from scconv_deploy.config import QUANTISED, Budgets, ExportConfig, Form, GateForm, ShapeRange
 from scconv_deploy.contracts import Exporter, Metric, RunListener
 from scconv_deploy.errors import CapabilityError, InputError, VerificationError
 from scconv_deploy.inputs import UNBOUNDED, example_tensors, fixed_batch, settle, small_shape
 from scconv_deploy.multiples import find_multiples, settle_batch
+from scconv_deploy.packaging.formats import known_format, write_package
 from scconv_deploy.parity.cases import read_samples
 from scconv_deploy.parity.reference import Reference
 from scconv_deploy.scconv.typed import typed_inputs
+from scconv_deploy.shape_profiles import with_profiles
 from scconv_deploy.stages import (
     build,
     load,
     lower,
     package,
+    quantize,
     recognise,
     reopen,
     simplify,
     trace,
+    tune,
     verify,
 )
+from scconv_deploy.tensorrt_options import words as builder_words
 from scconv_deploy.verdicts import GoldenSamples, ParityReport, Verdict
 from scconv_deploy.workspace import workspace
 
@@ -63,9 +71,15 @@ def run_export(
     """
     exporter = registry.exporter(config.target)
     _refuse_what_is_not_built_yet(config, exporter)
+    tune.must_be_timeable(exporter, config)
+    form = quantize.form_of(exporter, config)
+    quantize.must_have_samples(config)
+    typed = quantize.graph_type(form, config)
     notes = list(exporter.check(config))
     for text in notes:
         listener.note(text)
+    for name in config.packages:
+        known_format(name)
     destination = config.out or _default_destination(source, config)
     clock = StageClock(listener)
     with workspace(destination, config.force) as space:
@@ -77,17 +91,29 @@ def run_export(
         with clock.stage("recognise") as done:
             recognition = recognise.run(model.module, seed=config.seed)
             done(_recognised(len(recognition.blocks), len(recognition.left_as_is)))
+        style = replace(exporter.style(config), literal_gate=config.gate is GateForm.SIGMOID)
+        tuning = None
+        if config.autotune_seconds is not None:
+            with clock.stage("tune") as done:
+                candidates = tune.candidates(exporter, config, style)
+                tuning = tune.run(model, recognition, style, candidates, inputs, config, listener)
+                done(tuning.sentence)
+            notes.append(f"autotune: {tuning.sentence}")
         with clock.stage("lower") as done:
-            style = replace(exporter.style(config), literal_gate=config.gate is GateForm.SIGMOID)
             small = example_tensors(inputs, config.seed, {s.name: small_shape(s) for s in inputs})
-            lowered = lower.run(model, recognition, style, small, inputs, config.precision)
-            done(f"{len(lowered.folded)} BatchNorms folded, typed {config.precision.value}")
+            styles = tuning.styles if tuning else None
+            lowered = lower.run(model, recognition, style, small, inputs, typed, styles)
+            done(f"{len(lowered.folded)} BatchNorms folded, typed {typed.value}")
         with clock.stage("trace") as done:
             graph = _trace(lowered, inputs, config)
             done(f"{len(graph.model.graph.node)} nodes, opset {graph.opset}")
         with clock.stage("simplify") as done:
             graph = simplify.run(graph, config)
             done(f"{len(graph.model.graph.node)} nodes")
+        if form is not None and samples is not None:
+            with clock.stage("quantize") as done:
+                graph = quantize.run(graph, samples, form, config, listener)
+                done(quantize.in_words(graph))
         with clock.stage("build") as done:
             built = build.run(exporter, graph, config, space.folder, listener)
             done(
@@ -96,7 +122,8 @@ def run_export(
         with clock.stage("verify") as done:
             parity: ParityReport | None = None
             if config.verify:
-                parity, golden = verify.run(built, graph, lowered, samples, config, listener)
+                judged = _judged_by(config, built)
+                parity, golden = verify.run(built, graph, lowered, samples, judged, listener)
                 if parity.verdict is Verdict.FAIL:
                     raise VerificationError(f"{parity.sentence}; nothing was written", parity)
                 done(f"{parity.verdict.value}: {parity.sentence}")
@@ -111,9 +138,10 @@ def run_export(
             contents = package.Contents(
                 model, recognition, graph, built, parity, golden, tuple(clock.timings), tuple(notes), style
             )
-            manifest = package.run(contents, config, space.folder)
+            manifest = package.run(replace(contents, tuning=tuning), config, space.folder)
             space.promote(config.force)
-            done(str(space.destination))
+            packed = [write_package(name, space.destination, force=config.force) for name in config.packages]
+            done(", ".join(map(str, (space.destination, *packed))))
     return Bundle(space.destination, space.destination / built.primary.name, manifest, parity)
 
 
@@ -159,7 +187,7 @@ def run_verify(
                 "--samples needs the MODEL too; without it only the golden samples can be compared"
             )
         with clock.stage("verify") as done:
-            report = verify.run_golden(built, graph, golden, config)
+            report = verify.run_golden(built, graph, golden, _judged_by(config, built))
             done(f"{report.verdict.value}: {report.sentence}")
         return report
     with clock.stage("load") as done:
@@ -174,8 +202,15 @@ def run_verify(
     with clock.stage("verify") as done:
         small = example_tensors(graph.inputs, config.seed, {s.name: small_shape(s) for s in graph.inputs})
         small = typed_inputs(small, torch.float32)  # the graph's inputs may be half, the reference's are not
-        lowered = lower.run(source, recognition, opened.style, small, graph.inputs, config.precision)
-        report, _ = verify.run(built, graph, lowered, arrays, config, listener, metric)
+        typed = config.rest or config.precision
+        styles = opened.styles
+        lowered = lower.run(source, recognition, opened.style, small, graph.inputs, typed, styles)
+        if config.precision in QUANTISED:
+            # The bundle holds codes; what they stand for is the graph that the model is traced to.
+            plain = simplify.run(trace.run(lowered, graph.inputs, config), config)
+            graph = replace(graph, unquantised=plain)
+        judged = _judged_by(config, built)
+        report, _ = verify.run(built, graph, lowered, arrays, judged, listener, metric)
         done(f"{report.verdict.value}: {report.sentence}")
     return report
 
@@ -189,7 +224,8 @@ def _settle_inputs(
     inputs = settle(model.module, model.inputs, config.shapes, example_inputs, exporter.dynamic_batch)
     inputs, batch_notes = settle_batch(model.module, inputs)
     inputs, size_notes = find_multiples(model.module, inputs)
-    return inputs, batch_notes + size_notes
+    inputs, profile_notes = with_profiles(inputs, config.profiles)
+    return inputs, batch_notes + size_notes + profile_notes
 
 
 def _trace(lowered: LoweredModel, inputs: tuple[TensorSpec, ...], config: ExportConfig) -> TracedGraph:
@@ -206,15 +242,24 @@ def _trace(lowered: LoweredModel, inputs: tuple[TensorSpec, ...], config: Export
         return replace(graph, notes=(*graph.notes, note))
 
 
+def _judged_by(config: ExportConfig, built: BuiltArtifact) -> ExportConfig:
+    """With the limits of TF32 where the engine really runs with it: elsewhere the graph stands for it, in fp32."""
+    tf32 = config.tensorrt.tf32 and built.not_executed is None
+    return replace(config, budgets=replace(config.budgets, tf32=tf32))
+
+
 def _golden_only(reference: nn.Module, graph: TracedGraph, config: ExportConfig) -> GoldenSamples:
     runner = Reference(reference, graph.inputs, [o.name for o in graph.outputs])
     return verify.golden_samples(runner, verify.cases_of(graph, None, config.seed)[:1])
 
 
 def _refuse_what_is_not_built_yet(config: ExportConfig, exporter: Exporter) -> None:
-    if config.precision not in (Precision.FP32, Precision.FP16, Precision.BF16):
-        raise CapabilityError(
-            f"precision {config.precision.value} is not available in this version; use fp32, fp16 or bf16"
+    given = [*builder_words(config.tensorrt), *(["--profile"] if config.profiles else [])]
+    if given and not getattr(exporter, "takes_tensorrt_options", False):
+        option = given[0].partition("=")[0]
+        raise InputError(
+            f"{option} is an option of TensorRT's builder and --target {config.target} has no such; leave it "
+            "out, or use --target trt"
         )
     # A target that says nothing about forms has the standard one.
     if config.form not in getattr(exporter, "forms", (Form.STANDARD,)):

@@ -7,13 +7,17 @@ which the graph computes what lies between its gates. See the figures of ``tests
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from scconv_deploy.verdicts import Tolerance
 
 END_TO_END_FP32 = Tolerance(name="end-to-end fp32", metric="max_abs", atol=1e-6, rtol=1e-3)
 """Whole model against the user's PyTorch module. A network of 50 layers accumulates about 1e-5 of scale; one
 soft gate that flips in a trained digits net moved the logits by 3e-5 to 1e-3 of scale (digits sample, F3)."""
+
+END_TO_END_TF32 = Tolerance(name="end-to-end tf32", metric="p99_abs", atol=1e-4, rtol=5e-2)
+"""Whole model on a GPU with TF32: fp16's limit, whose 10 bits of mantissa TF32 shares. TF32 rounds the inputs of
+products only and fp16 everything, so that a limit that holds for fp16 holds here. Not run on a GPU (2026-11-22)."""
 
 PIECE_FP32 = Tolerance(name="piece fp32", metric="max_abs", atol=1e-8, rtol=1e-4)
 """The layers between blocks, teacher-forced: a few roundings deep. The absolute part is tiny because a joint
@@ -22,6 +26,10 @@ softmax over 2C channels scales a block's output by 1/(2C)."""
 AMBIGUOUS_FACTOR = 4.0
 """AMBIGUOUS needs the artifact to be at most this many times as far from float64 truth as the user's own
 PyTorch module (in the same precision) is: gates that flip move both by the same order of magnitude."""
+
+TASK_SLACK = 0.02
+"""A quantised artifact's top-1 agreement may be this much below that of PyTorch fake-quantised alike, at most, to
+count as what the precision costs, and one sample beside."""
 
 GATE_BAND_FP32 = 4e-6
 """A gate is "near its threshold" when ``|s - logit(t)|`` is below this times the sample's largest ``|s|``:
@@ -50,6 +58,8 @@ class Limits:
     flip_rate: float
     top1: float
     unit: float
+    forgiven: int = 0
+    """Real samples that may disagree however few there are: one of eight says nothing of a share."""
 
 
 LIMITS: Mapping[str, Limits] = {
@@ -89,3 +99,46 @@ LIMITS: Mapping[str, Limits] = {
     ),
 }
 """By the precision of the graph."""
+
+
+@dataclass(frozen=True, slots=True)
+class QuantLimits:
+    """Limits of what int8 and fp8 add, beside those of the rest type.
+
+    ``off_by_one``: largest share of a tensor's codes that may be one step off the graph's own arithmetic on the
+    same codes (a sum that falls on the other side of a half); ``off``: by more than one step; ``gates``: largest
+    share of SRU's decisions that may differ, on the same codes (equal values tie more often in codes). ``saturated``:
+    largest share of an activation's values on real samples beyond its range. ``output``: the network's results
+    from the same last codes. ``parameter``: relative rounding of stored scales.
+    """
+
+    off_by_one: float
+    off: float
+    saturated: float
+    gates: float
+    output: Tolerance
+    parameter: float
+
+
+QUANT_LIMITS: Mapping[str, QuantLimits] = {
+    "fp32": QuantLimits(
+        0.02, 1e-4, 0.01, 1e-3, Tolerance("codes to output, fp32", "max_abs", 1e-6, 1e-3), 1e-5
+    ),
+    # ONNX Runtime on CPU keeps some values between operators in float32 that the graph rounds to fp16.
+    "fp16": QuantLimits(
+        0.10, 5e-3, 0.01, 1e-3, Tolerance("codes to output, fp16", "max_abs", 1e-4, 2e-2), 2e-3
+    ),
+}
+"""By the rest type."""
+
+LIMITS = {
+    **LIMITS,
+    # Blocks are judged before Q/DQ in the rest type, and Q/DQ apart; only the whole network is judged here.
+    "int8": replace(
+        LIMITS["fp32"], end_to_end=Tolerance("end-to-end int8", "mean_abs", 1e-4, 0.15), top1=0.98, forgiven=1
+    ),
+    "fp8": replace(
+        LIMITS["fp32"], end_to_end=Tolerance("end-to-end fp8", "mean_abs", 1e-4, 0.3), top1=0.95, forgiven=1
+    ),
+}
+"""With the quantised precisions, whose limits of units and gates are those of their rest type."""

@@ -127,6 +127,28 @@ class UnitCheck:
 
 
 @dataclass(frozen=True, slots=True)
+class QuantCheck:
+    """The Q/DQ of one block (or of what lies outside all blocks).
+
+    ``values`` activations and ``constants`` weights and biases are codes. Of ``elements`` codes that the artifact
+    made, ``off_by_one`` differ by one step from the graph's own arithmetic on the same codes, and ``off`` by
+    more (None where nothing ran). ``saturated`` is the largest share of values of one activation beyond its range.
+    Of ``gates``, ``input_flips`` decide otherwise because SRU's input is a code, all else being exact, and
+    ``running_flips`` in the whole network, where errors have accumulated (None where there is no gate to see).
+    """
+
+    values: int
+    constants: int
+    elements: int | None = None
+    off_by_one: int | None = None
+    off: int | None = None
+    saturated: float | None = None
+    gates: int | None = None
+    input_flips: int | None = None
+    running_flips: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class PieceCheck:
     """One piece of the graph, fed with the reference's own tensors (teacher-forced).
 
@@ -146,6 +168,7 @@ class PieceCheck:
     units: tuple[UnitCheck, ...] = ()
     operator: str | None = None
     """First operator at fault, where ``--bisect`` looked for it."""
+    quantised: QuantCheck | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,8 @@ from scconv_deploy.bench_config import BenchConfig
 from scconv_deploy.config import Budgets, ErrorStat, ExportConfig, Form, GateForm, Precision, shape_ranges
 from scconv_deploy.contracts import Silence
 from scconv_deploy.errors import InputError
+from scconv_deploy.shape_profiles import parse_profiles
+from scconv_deploy.tensorrt_options import Pool, TensorRTOptions
 from tests.stages.small import network
 
 
@@ -52,13 +54,14 @@ def test_every_choice_reaches_the_configuration(monkeypatch: pytest.MonkeyPatch)
         "gate": "sigmoid",
         "io_dtype": "half",
         "bisect": True,
-        "shapes": shape_ranges(["1x3"]),
+        "shapes": shape_ranges(["mask:1x3"]),
         "factory": "nets:make",
         "variant": "F3",
         "trust": ["nets"],
         "calib": "real.npz",
         "compute_capabilities": ["8.6"],
-        "workspace_mib": 64,
+        "tensorrt": TensorRTOptions({Pool.WORKSPACE: 64 * 2**20}, refit=True),
+        "profiles": parse_profiles(["image:1x3/2x3/4x3", "image:8x3"]),
         "simplify": False,
         "verify": False,
         "force": True,
@@ -75,6 +78,10 @@ def test_every_choice_reaches_the_configuration(monkeypatch: pytest.MonkeyPatch)
     assert (model, tensors) == ("model.pt", None)
     assert isinstance(listener, Silence)
     changed = {
+        "shapes": (
+            *shape_ranges(minimum=["image:1x3"], optimum=["image:2x3"], maximum=["image:8x3"]),
+            *choices["shapes"],
+        ),
         "trust": ("nets",),
         "compute_capabilities": ("8.6",),
         "calib": Path("real.npz"),

@@ -72,7 +72,7 @@ def test_no_junk_drawers() -> None:
 
 
 def test_readme_and_package_describe_the_same_pipeline() -> None:
-    order = "load -> recognise -> lower -> trace -> simplify -> build -> verify -> benchmark -> package"
+    order = "load -> recognise -> lower -> trace -> simplify -> quantize -> build -> verify -> benchmark -> package"
     assert order in (scconv_deploy.__doc__ or "")
     assert order in (ROOT / "README.md").read_text()
     for verb in order.split(" -> "):

@@ -17,21 +17,26 @@ import onnx
 from onnx import inliner
 
 from scconv_deploy.errors import BuildError
+from scconv_deploy.scconv.fused_ops import DOMAIN
 
 STANDARD_DOMAINS = ("", "ai.onnx")
 LIMIT_BYTES = 2**31 - 1
 """Protocol buffers cannot be longer."""
 
 
-def self_contained(model: onnx.ModelProto) -> onnx.ModelProto:
+def self_contained(model: onnx.ModelProto, plugins: bool = False) -> onnx.ModelProto:
     """Return ``model`` with its local functions inlined; the argument stays as it is.
+
+    With ``plugins``, our own operators stay, each with its function; the builder then gets what
+    :mod:`exporters.trt.plugin_graph` makes of it.
 
     Raises:
         BuildError: an operator is not of the ONNX standard, or a weight lies in an external file.
     """
-    inlined = inliner.inline_local_functions(model) if model.functions else model
+    allowed = (*STANDARD_DOMAINS, DOMAIN) if plugins else STANDARD_DOMAINS
+    inlined = _inlined(model, DOMAIN if plugins else None)
     for node in _nodes(inlined.graph):
-        if node.domain not in STANDARD_DOMAINS:
+        if node.domain not in allowed:
             raise BuildError(
                 f"node '{node.name or node.output[0]}' is the operator {node.domain}::{node.op_type}, "
                 "which is not of the ONNX standard, and TensorRT may abort the process on such a node; "
@@ -59,6 +64,12 @@ def serialise(model: onnx.ModelProto) -> bytes:
             "export a smaller model or a lower precision"
         )
     return bytes(model.SerializeToString(deterministic=True))
+
+
+def _inlined(model: onnx.ModelProto, kept: str | None) -> onnx.ModelProto:
+    """Without functions, but for those of the domain ``kept``."""
+    named = [(f.domain, f.name) for f in model.functions if f.domain != kept]
+    return inliner.inline_selected_functions(model, named) if named else model
 
 
 def _nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:

@@ -34,6 +34,7 @@ class _Channel:
     def __init__(self, module: ModuleType) -> None:
         self.lock = threading.Lock()
         self.messages: Messages | None = None
+        self.heard: Callable[[str], None] | None = None
         self.logger: Any = _bridge(module, self._receive)
         severity = module.ILogger
         self._errors = (severity.INTERNAL_ERROR, severity.ERROR)
@@ -41,6 +42,8 @@ class _Channel:
         self._verbose = severity.VERBOSE
 
     def _receive(self, severity: object, text: str) -> None:
+        if self.heard is not None:
+            self.heard(text)
         if self.messages is None:
             return
         if severity in self._errors:
@@ -56,18 +59,24 @@ _CHANNELS_LOCK = threading.Lock()
 
 
 @contextmanager
-def recording(module: ModuleType) -> Iterator[tuple[Any, Messages]]:
-    """Yield the module's one logger and the messages of this build; other builds wait their turn."""
+def recording(
+    module: ModuleType, heard: Callable[[str], None] | None = None
+) -> Iterator[tuple[Any, Messages]]:
+    """Yield the module's one logger and the messages of this build; other builds wait their turn.
+
+    ``heard`` is told every message at once, of any severity.
+    """
     with _CHANNELS_LOCK:
         channel = _CHANNELS.get(module.__name__)
         if channel is None:
             channel = _CHANNELS[module.__name__] = _Channel(module)
     with channel.lock:
         messages = channel.messages = Messages()
+        channel.heard = heard
         try:
             yield channel.logger, messages
         finally:
-            channel.messages = None
+            channel.messages = channel.heard = None
 
 
 def _bridge(module: ModuleType, receive: Callable[[object, str], None]) -> Any:

@@ -3,7 +3,8 @@
 What a kernel keeps in registers is not logged; what it reads, writes and holds is. So a role's type is read from
 the arguments of the kernels that hold its nodes (the roles are those of :mod:`scconv_deploy.graph.precision`):
 
-* ``convolutions``: the lowest floating type each such kernel reads or holds; the widest of these kernels.
+* ``convolutions``: the lowest type each such kernel reads or holds, int8 and fp8 included; the widest of these
+  kernels. A generated kernel counts only where no other one names the convolution.
 * ``gate``, ``fuse``: the widest floating type these kernels read or hold. The island's normalised tensor and
   the pooled means come in from other kernels, so a gate in float32 shows.
 """
@@ -17,6 +18,10 @@ from exporters.trt.layers import Kernel
 from exporters.trt.report import TYPES, device_kernels, owners
 from scconv_deploy.graph.precision import CONVOLUTIONS, is_product, lowest, role, settled, widest
 
+GENERATED = "kgen"
+"""Kind of a kernel that the builder wrote itself, pointwise mostly: the bias and the codes of an int8 convolution
+are such, beside the kernel that multiplies, and name its node too."""
+
 
 def roles_built(kernels: Sequence[Kernel], block_paths: Sequence[str]) -> dict[str, dict[str, str]]:
     """Block path -> role -> type ("fp32", "fp16", ...); a role that no kernel names is left out.
@@ -25,10 +30,15 @@ def roles_built(kernels: Sequence[Kernel], block_paths: Sequence[str]) -> dict[s
         ValueError: a type that is not in :data:`exporters.trt.report.TYPES`.
     """
     found: dict[str, dict[str, set[str]]] = {path: {} for path in block_paths}
-    for kernel in device_kernels(kernels):
+    device = device_kernels(kernels)
+    multiplied = {n for k in device if k.kind != GENERATED for n in k.onnx_nodes}
+    for kernel in device:
         types = _read(kernel)
         for path, roles in found.items():
-            for what in {role(node, path) for node in kernel.onnx_nodes} - {None}:
+            done = multiplied if kernel.kind == GENERATED else frozenset[str]()
+            for what in {role(n, path) for n in kernel.onnx_nodes if not (is_product(n) and n in done)} - {
+                None
+            }:
                 kind = lowest(types) if what == CONVOLUTIONS else widest(types)
                 if what is not None and kind is not None:
                     roles.setdefault(what, set()).add(kind)

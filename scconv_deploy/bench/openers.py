@@ -25,7 +25,7 @@ from scconv_deploy.runtime.dtypes import BFLOAT16
 if TYPE_CHECKING:
     from torch import nn
 
-IMPORTS = {"onnxruntime": "onnxruntime"}
+IMPORTS = {"onnxruntime": "onnxruntime", "openvino": "openvino"}
 """Runtime -> module whose import is not the model's cost."""
 
 

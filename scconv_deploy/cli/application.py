@@ -15,6 +15,7 @@ import typer
 from rich.console import Console
 
 from scconv_deploy.artifacts import Json
+from scconv_deploy.cli import build_options as b
 from scconv_deploy.cli import options as o
 from scconv_deploy.cli.bench import BENCH_EXAMPLES, bench_command
 from scconv_deploy.cli.doctor import findings
@@ -26,15 +27,18 @@ from scconv_deploy.cli.requests import (
     default_out,
     existing,
     known_target,
+    parse_calib_method,
     parse_form,
     parse_gate,
 )
+from scconv_deploy.cli.serve import SERVE_EXAMPLES, serve_command
 from scconv_deploy.config import ExportConfig, default_opset, parse_precision, shape_ranges
 from scconv_deploy.contracts import RunListener
 from scconv_deploy.errors import EXIT_OK, EXIT_VERIFICATION_FAILED
 from scconv_deploy.report.doctor import show_findings
 from scconv_deploy.report.summary import show_export, show_inspection, show_parity
 from scconv_deploy.report.to_json import to_json
+from scconv_deploy.shape_profiles import combine, parse_profiles
 from scconv_deploy.verdicts import Verdict
 
 app = typer.Typer(
@@ -50,10 +54,13 @@ EXPORT_EXAMPLES = """\b
 Examples:
   scconv-export model.pt --target onnx
   scconv-export model.pt --target trt --fp16 -o engines/model --force
+  scconv-export model.pt --target onnx --int8 --calib samples.npz
   scconv-export model.pt --target onnx --bf16 --io-dtype bf16 --max-flip-rate 5e-4
   scconv-export weights.pt --factory nets:resnet50 --input-shape 1x3x224x224 --target onnx
   scconv-export model.pt --target onnx --minShapes 1x3x160x160 --optShapes 1x3x224x224 --maxShapes 8x3x320x320
   scconv-export pickled.pt --trust nets.MyNet --target onnx --json
+  scconv-export model.pt --target trt --memPoolSize workspace:1024,tacticSharedMem:48K --builds 3 --keep kernels
+  scconv-export model.pt --target trt --profile 1x3x224x224 --profile 2x3x224x224/8x3x224x224/16x3x224x224
 """
 VERIFY_EXAMPLES = """\b
 Examples:
@@ -84,6 +91,7 @@ def export_command(
     min_shapes: o.MinShapes = None,
     opt_shapes: o.OptShapes = None,
     max_shapes: o.MaxShapes = None,
+    profile: b.ProfileShapes = None,
     precision: o.PrecisionName = None,
     fp16: o.Fp16 = False,
     bf16: o.Bf16 = False,
@@ -97,8 +105,25 @@ def export_command(
     variant: o.Variant = None,
     trust: o.Trust = None,
     calib: o.Calib = None,
+    calib_method: o.CalibMethodName = "minmax",
+    rest: o.Rest = None,
     compute_capability: o.ComputeCapability = None,
     workspace: o.Workspace = None,
+    mem_pool_size: b.MemPoolSize = None,
+    optimization_level: b.OptimizationLevel = None,
+    timing_cache_file: b.TimingCacheFile = None,
+    hardware_compatibility: b.HardwareCompatibility = None,
+    version_compatible: b.VersionCompatible = False,
+    strip_weights: b.StripWeights = False,
+    refit: b.Refit = False,
+    weight_streaming: b.WeightStreaming = False,
+    max_aux_streams: b.MaxAuxStreams = None,
+    profiling_verbosity: b.ProfilingVerbosity = None,
+    tf32: b.Tf32 = False,
+    builds: b.Builds = 1,
+    keep: b.KeepBy = None,
+    card: b.CardName = None,
+    autotune: o.Autotune = None,
     no_simplify: o.NoSimplify = False,
     no_verify: o.NoVerify = False,
     max_flip_rate: o.MaxFlipRate = None,
@@ -107,6 +132,7 @@ def export_command(
     check_error_stat: o.CheckErrorStat = None,
     bisect: o.Bisect = False,
     seed: o.Seed = 0,
+    package: o.Package = None,
     force: o.Force = False,
     as_json: o.AsJson = False,
     quiet: o.Quiet = False,
@@ -116,6 +142,8 @@ def export_command(
     chosen = choose_precision(precision, [("fp16", fp16), ("bf16", bf16), ("int8", int8), ("fp8", fp8)])
     name = known_target(target)
     source = existing(model, "the model")
+    ranges = shape_ranges(input_shape or (), min_shapes or (), opt_shapes or (), max_shapes or ())
+    shapes, profiles = combine(ranges, parse_profiles(profile or ()))
     config = ExportConfig(
         target=name,
         out=Path(out) if out else default_out(source, name, chosen),
@@ -126,15 +154,36 @@ def export_command(
         io_dtype=parse_precision(io_dtype),
         budgets=budgets(max_flip_rate, atol, rtol, check_error_stat),
         bisect=bisect,
-        shapes=shape_ranges(input_shape or (), min_shapes or (), opt_shapes or (), max_shapes or ()),
+        shapes=shapes,
+        profiles=profiles,
         factory=factory,
         variant=variant,
         trust=tuple(trust or ()),
         calib=existing(calib, "the sample file") if calib else None,
+        calib_method=parse_calib_method(calib_method),
+        rest=parse_precision(rest) if rest else None,
         compute_capabilities=compute_capabilities(compute_capability),
-        workspace_mib=workspace,
+        tensorrt=b.tensorrt_options(
+            workspace=workspace,
+            mem_pool_size=mem_pool_size,
+            optimization_level=optimization_level,
+            timing_cache_file=timing_cache_file,
+            hardware_compatibility=hardware_compatibility,
+            version_compatible=version_compatible,
+            strip_weights=strip_weights,
+            refit=refit,
+            weight_streaming=weight_streaming,
+            max_aux_streams=max_aux_streams,
+            profiling_verbosity=profiling_verbosity,
+            tf32=tf32,
+            builds=builds,
+            keep=keep,
+            card=card,
+        ),
+        autotune_seconds=autotune,
         simplify=not no_simplify,
         verify=not no_verify,
+        packages=tuple(package or ()),
         force=force,
         seed=seed,
     )
@@ -189,6 +238,7 @@ def verify_command(
 
 
 app.command("bench", epilog=BENCH_EXAMPLES)(bench_command)
+app.command("serve", epilog=SERVE_EXAMPLES)(serve_command)
 
 
 @app.command("inspect", epilog=INSPECT_EXAMPLES)

@@ -136,6 +136,22 @@ Calib = Annotated[
     str | None,
     typer.Option("--calib", metavar="PATH", help="Real samples (.npz, .npy): for verification and INT8."),
 ]
+CalibMethodName = Annotated[
+    str,
+    typer.Option(
+        "--calib-method",
+        metavar="{minmax|percentile}",
+        help="int8, fp8: ranges from the samples' extremes, or from 99.99 % of their values.",
+    ),
+]
+Rest = Annotated[
+    str | None,
+    typer.Option(
+        "--rest",
+        metavar="{fp32|fp16}",
+        help="int8, fp8: type of what is not quantised. Default: fp16 for TensorRT, else fp32.",
+    ),
+]
 ComputeCapability = Annotated[
     str | None,
     typer.Option(
@@ -147,8 +163,24 @@ ComputeCapability = Annotated[
 Workspace = Annotated[
     int | None, typer.Option("--workspace", metavar="MIB", help="Builder's scratch memory in MiB.")
 ]
+Autotune = Annotated[
+    float | None,
+    typer.Option(
+        "--autotune",
+        metavar="SECONDS",
+        help="Time graph forms of each block on this machine for about so long and take the fastest (onnx, fp32).",
+    ),
+]
 NoSimplify = Annotated[bool, typer.Option("--no-simplify", help="Skip onnxsim.")]
 NoVerify = Annotated[bool, typer.Option("--no-verify", help="Skip the comparison with PyTorch (recorded).")]
+Package = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--package",
+        metavar="{triton|triton-python|kserve}",
+        help="Also write OUT_DIR-<package> for another server. Repeatable.",
+    ),
+]
 Force = Annotated[
     bool, typer.Option("--force", help="Replace an existing bundle, once the new one is proved.")
 ]

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from scconv_deploy import registry
-from scconv_deploy.config import Budgets, ErrorStat, Form, GateForm, Precision, parse_precision
+from scconv_deploy.config import Budgets, CalibMethod, ErrorStat, Form, GateForm, Precision, parse_precision
 from scconv_deploy.errors import InputError, nearest
 
 
@@ -45,6 +45,11 @@ def parse_form(text: str) -> Form:
 def parse_gate(text: str) -> GateForm:
     """Name -> GateForm, with the nearest valid name on a miss."""
     return GateForm(_one_of("gate", text, [form.value for form in GateForm]))
+
+
+def parse_calib_method(text: str) -> CalibMethod:
+    """Name -> CalibMethod, with the nearest valid name on a miss."""
+    return CalibMethod(_one_of("calibration method", text, [method.value for method in CalibMethod]))
 
 
 def budgets(

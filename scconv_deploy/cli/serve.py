@@ -68,6 +68,14 @@ Verify = Annotated[
         help="Before serving: run the bundle's own samples, compare hashes only, or nothing.",
     ),
 ]
+Fallback = Annotated[
+    str | None,
+    typer.Option(
+        "--fallback",
+        metavar="onnx",
+        help="Where an engine cannot run here, run its bundle's model.onnx in ONNX Runtime. Default: refuse.",
+    ),
+]
 Poll = Annotated[
     float, typer.Option("--poll", metavar="S", help="Look for replaced bundles so often; 0: never.")
 ]
@@ -100,6 +108,7 @@ def serve_command(
     threads: EngineThreads = None,
     provider: Provider = None,
     verify: Verify = "golden",
+    fallback: Fallback = None,
     poll: Poll = 1.0,
     drain: Drain = 20.0,
     traces: Traces = None,
@@ -134,6 +143,7 @@ def serve_command(
             threads=threads,
             provider=provider,
             verify=verify,
+            fallback=fallback,
             poll_s=poll,
             drain_s=drain,
             traces=traces,

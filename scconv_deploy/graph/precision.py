@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import onnx
 
 from scconv_deploy.graph.names import belongs_to
+from scconv_deploy.graph.quantised import code_kinds
 from scconv_deploy.scconv.fused_ops import FUSE as FUSED_FUSE
 from scconv_deploy.scconv.fused_ops import SRU as FUSED_SRU
 from scconv_deploy.scconv.fused_ops import is_fused
@@ -64,8 +65,8 @@ def lowest(types: Iterable[str]) -> str | None:
 
 
 def block_types(model: onnx.ModelProto, blocks: Sequence[str]) -> dict[str, dict[str, str]]:
-    """Block path -> role -> type ("fp32", "fp16", "bf16")."""
-    kinds = element_types(model)
+    """Block path -> role -> type ("fp32", "fp16", "bf16", "int8", "fp8")."""
+    kinds, codes = element_types(model), code_kinds(model)
     found: dict[str, dict[str, set[str]]] = {path: {} for path in blocks}
     for node in model.graph.node:
         for path in blocks:
@@ -74,9 +75,17 @@ def block_types(model: onnx.ModelProto, blocks: Sequence[str]) -> dict[str, dict
                     found[path].setdefault(inside, set()).add("fp32")
                 continue
             what = role(node.name, path)
-            if what is not None and node.input[0] in kinds:
-                found[path].setdefault(what, set()).add(kinds[node.input[0]])
+            kind = codes_read(node, codes) or kinds.get(node.input[0]) if node.input else None
+            if what is not None and kind is not None:
+                found[path].setdefault(what, set()).add(kind)
     return {path: settled(roles) for path, roles in found.items()}
+
+
+def codes_read(node: onnx.NodeProto, codes: Mapping[str, str]) -> str | None:
+    """The type of a product of two dequantised values, which runtimes compute on codes; else None."""
+    if node.op_type not in PRODUCTS or len(node.input) < 2:
+        return None
+    return widest(codes[v] for v in node.input[:2]) if all(v in codes for v in node.input[:2]) else None
 
 
 def _fused_roles(node: onnx.NodeProto) -> tuple[str, ...]:
@@ -94,8 +103,10 @@ def settled(roles: Mapping[str, Iterable[str]]) -> dict[str, str]:
 
 def model_precision(model: onnx.ModelProto) -> str | None:
     """The lowest type of any convolution or matrix product; without one, of any floating value."""
-    kinds = element_types(model)
-    products = [kinds.get(n.input[0]) for n in model.graph.node if n.op_type in PRODUCTS]
+    kinds, codes = element_types(model), code_kinds(model)
+    products = [
+        codes_read(n, codes) or kinds.get(n.input[0]) for n in model.graph.node if n.op_type in PRODUCTS
+    ]
     return lowest(k for k in products if k) or lowest(kinds.values())
 
 

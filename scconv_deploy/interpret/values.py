@@ -23,6 +23,7 @@ TORCH_TYPES: dict[int, torch.dtype] = {
     TensorProto.DOUBLE: torch.float64,
     TensorProto.FLOAT16: torch.float16,
     TensorProto.BFLOAT16: torch.bfloat16,
+    TensorProto.FLOAT8E4M3FN: torch.float8_e4m3fn,
     TensorProto.INT8: torch.int8,
     TensorProto.INT16: torch.int16,
     TensorProto.INT32: torch.int32,
@@ -33,7 +34,7 @@ TORCH_TYPES: dict[int, torch.dtype] = {
     TensorProto.UINT64: torch.uint64,
     TensorProto.BOOL: torch.bool,
 }
-"""ONNX element type -> torch type; what is missing here (strings, complex, 4 and 8 bit floats) is refused."""
+"""ONNX element type -> torch type; what is missing here (strings, complex, 4 bit and most 8 bit floats) is refused."""
 
 HALVES = (torch.float16, torch.bfloat16)
 
@@ -146,4 +147,6 @@ def from_numpy(array: np.ndarray) -> Tensor:
     array = np.array(array)  # copied: torch wants writable, aligned memory
     if array.dtype.name == "bfloat16":
         return torch.from_numpy(array.view(np.int16)).view(torch.bfloat16)
+    if array.dtype.name == "float8_e4m3fn":
+        return torch.from_numpy(array.view(np.uint8)).view(torch.float8_e4m3fn)
     return torch.from_numpy(array)

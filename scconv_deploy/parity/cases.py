@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from scconv_deploy.artifacts import TensorSpec
+from scconv_deploy.artifacts import ShapeBounds, TensorSpec
 from scconv_deploy.config import dims
 from scconv_deploy.errors import InputError, nearest
 from scconv_deploy.inputs import example_tensors
@@ -69,6 +69,13 @@ def make_cases(
 ) -> tuple[Case, ...]:
     """Real samples first where there are any, then seeded random inputs over the profile."""
     cases = _sample_cases(specs, samples) if samples else []
+    profiles = _profiles(specs)
+    if profiles and cases:
+        cases = [c for c in cases if _fits({k: v.shape for k, v in c.inputs.items()}, profiles)]
+        if not cases:
+            raise InputError(
+                "no batch of the samples fits a --profile; give samples of the sizes in one of them"
+            )
     for index, shapes in enumerate(_shapes(specs)):
         tensors = example_tensors(specs, seed + 1 + index, shapes)
         arrays = {s.name: t.numpy() for s, t in zip(specs, tensors, strict=True)}
@@ -105,7 +112,10 @@ def _sample_cases(specs: Sequence[TensorSpec], samples: Mapping[str, np.ndarray]
 
 
 def _shapes(specs: Sequence[TensorSpec]) -> list[dict[str, tuple[int, ...]]]:
-    """Distinct shapes of the profile: optimum at several batches, minimum, maximum, and between."""
+    """Distinct shapes of the profile: optimum at several batches, minimum, maximum, and between.
+
+    Of several profiles each one's own bounds, and of the others those that some profile takes.
+    """
     centre = {s.name: s.optimum for s in specs}
     wanted: list[dict[str, tuple[int, ...]]] = [centre]
     if all(s.shape and isinstance(s.shape[0], str) for s in specs):
@@ -117,12 +127,37 @@ def _shapes(specs: Sequence[TensorSpec]) -> list[dict[str, tuple[int, ...]]]:
     wanted.append(lows)
     wanted.append({s.name: (s.minimum[0], *s.maximum[1:]) for s in specs})
     wanted.append({s.name: tuple(_middle(s, axis) for axis in range(len(s.shape))) for s in specs})
+    profiles = _profiles(specs)
+    if profiles:
+        # The first case is the centre of the first profile, as it is of a single one.
+        corners = [
+            {name: getattr(bounds, which) for name, bounds in profile.items()}
+            for profile in profiles
+            for which in ("optimum", "minimum", "maximum")
+        ]
+        wanted = corners + [shapes for shapes in wanted if _fits(shapes, profiles)]
     unique: list[dict[str, tuple[int, ...]]] = []
     for shapes in wanted:
         small = all(np.prod(shape, dtype=np.float64) <= LARGEST_CASE for shape in shapes.values())
         if small and shapes not in unique:
             unique.append(shapes)
     return unique
+
+
+def _profiles(specs: Sequence[TensorSpec]) -> list[dict[str, ShapeBounds]]:
+    return [{s.name: s.profiles[i] for s in specs} for i in range(min(len(s.profiles) for s in specs))]
+
+
+def _fits(shapes: Mapping[str, tuple[int, ...]], profiles: Sequence[Mapping[str, ShapeBounds]]) -> bool:
+    """Whether one profile takes all shapes together."""
+    return any(
+        all(
+            low <= size <= high
+            for name, shape in shapes.items()
+            for low, size, high in zip(profile[name].minimum, shape, profile[name].maximum, strict=True)
+        )
+        for profile in profiles
+    )
 
 
 def _middle(spec: TensorSpec, axis: int) -> int:

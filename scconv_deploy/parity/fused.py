@@ -21,6 +21,8 @@ from scconv_deploy.graph.bodies import fused_sru
 from scconv_deploy.graph.names import belongs_to
 from scconv_deploy.graph.pieces import Piece, block_piece, cut
 from scconv_deploy.graph.units import Gate, sru_nodes, sru_piece
+from scconv_deploy.interpret.runner import to_numpy
+from scconv_deploy.interpret.values import from_numpy
 from scconv_deploy.parity.arithmetic import Arithmetic, Run
 from scconv_deploy.parity.block import Block
 from scconv_deploy.parity.exact import ExactBlock
@@ -73,7 +75,11 @@ class FusedArithmetic(Arithmetic):
         piece = sru_piece(model, block.path)
         if piece is None:
             raise ValueError(f"{block.unit('SRU')} cannot be cut out")
-        runner = OnnxRunner(piece.model.SerializeToString(), threads=torch.get_num_threads())
+        # Our library for ONNX Runtime has no kernels for bfloat16; asked for them, it would be said to be broken.
+        is_bf16 = piece.model.graph.input[0].type.tensor_type.elem_type == onnx.TensorProto.BFLOAT16
+        runner = OnnxRunner(
+            piece.model.SerializeToString(), threads=torch.get_num_threads(), use_kernels=not is_bf16
+        )
         others = f"; its other operators in {self.name}" if self.in_torch else ""
         self.name = f"{_words(runner.kernels)} in ONNX Runtime {version()} on CPU, float32{others}"
         self.inverted = inverted
@@ -132,10 +138,10 @@ class FusedArithmetic(Arithmetic):
             (given,) = values.values()
             step = self.block.batch
             made = [
-                runner.run({piece.inputs[0]: given[at : at + step].numpy()})
+                runner.run({piece.inputs[0]: to_numpy(given[at : at + step])})
                 for at in range(0, len(given), step)
             ]
-            return [torch.cat([torch.from_numpy(part[n]) for part in made]) for n in self.block.units.halves]
+            return [torch.cat([from_numpy(part[n]) for part in made]) for n in self.block.units.halves]
 
         return run
 

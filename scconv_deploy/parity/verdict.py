@@ -27,7 +27,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from scconv_deploy.parity.piecewise import PieceChecks
-from scconv_deploy.tolerances import AMBIGUOUS_FACTOR
+from scconv_deploy.tolerances import AMBIGUOUS_FACTOR, TASK_SLACK
 from scconv_deploy.verdicts import (
     Budget,
     Comparison,
@@ -61,6 +61,8 @@ class Evidence:
     precision: str = "fp32"
     real: frozenset[str] = frozenset()
     """Names of the cases that are the user's samples."""
+    task_itself: TaskMetric | None = None
+    """In int8 and fp8, top-1 agreement of the user's own module with its layers fake-quantised in PyTorch."""
 
     @property
     def itself(self) -> Sequence[Comparison]:
@@ -179,10 +181,25 @@ def _excuse(evidence: Evidence) -> str | None:
             f"that is {evidence.precision} itself: the PyTorch model cast to {evidence.precision} is as far "
             f"from its float64 result{_advice(evidence.precision)}"
         )
+    itself = evidence.task_itself
+    if not evidence.failed and itself is not None and _task_itself_as_low(evidence.task, itself):
+        return (
+            f"that is {evidence.precision} itself: {itself.name} is {itself.artifact:.4g} "
+            "where PyTorch computes with every layer's input and weights rounded to codes"
+        )
     flips = sum(p.gate.flips for p in evidence.pieces.checks if p.gate is not None)
     if evidence.precision != "fp32" and flips:
         return f"{flips} gates flip, all of them inside the rounding band of their threshold"
     return None
+
+
+def _task_itself_as_low(task: TaskMetric | None, itself: TaskMetric | None) -> bool:
+    """Whether PyTorch fake-quantised agrees no better than the artifact, one sample and the slack aside."""
+    if task is None or itself is None:
+        return False
+    return itself.artifact < 1.0 and itself.artifact <= task.artifact + TASK_SLACK + 1.0 / max(
+        1, task.samples
+    )
 
 
 def _advice(precision: str) -> str:

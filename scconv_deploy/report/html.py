@@ -29,6 +29,7 @@ from scconv_deploy.report.manifest import (
     size_text,
     small,
 )
+from scconv_deploy.report.modules import module_rows
 from scconv_deploy.report.specification import channels, kinds
 from scconv_deploy.report.summary import kernel_sentence
 from scconv_deploy.report.terminal import duration, plain
@@ -64,6 +65,8 @@ def render(manifest: Mapping[str, Json]) -> str:
         truths=rows.truths(verification),
         precision=rows.precision(view),
         kernels=rows.kernels(view.section("kernel_report")),
+        modules=module_rows(view.section("kernel_report")),
+        roofline=view.section("kernel_report").section("roofline").text("words"),
         kernel_sentence=kernel_sentence(view.section("kernel_report")),
         stages=rows.stages(view.sections("stages")),
         timings=rows.latency(view),

@@ -53,6 +53,8 @@ def show_export(out: Console, bundle: Bundle) -> None:
     kernels = kernel_sentence(manifest.section("kernel_report"))
     if kernels:
         _field(out, "kernels", kernels)
+    if roofline := manifest.section("kernel_report").section("roofline").text("words"):
+        _field(out, "roofline", roofline)
     not_executed = manifest.text("not_executed")
     if not_executed:
         _field(out, "not run", not_executed, style="yellow")

@@ -7,65 +7,120 @@ from __future__ import annotations
 
 import hashlib
 import json
-import zipfile
-import zlib
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 
 from scconv_deploy.contracts import Runner
-from scconv_deploy.errors import InputError, nearest
+from scconv_deploy.errors import CapabilityError, InputError, nearest
+from scconv_deploy.kernels.loader import say_once
 from scconv_deploy.runtime.backends import open_runner
-from scconv_deploy.runtime.dtypes import numpy_dtype
-from scconv_deploy.tolerances import LIMITS
-from scconv_deploy.verdicts import Tolerance
+from scconv_deploy.runtime.engine_info import EngineInfo, describe
+from scconv_deploy.runtime.engine_options import EngineOptions
+from scconv_deploy.runtime.golden import check_golden
+from scconv_deploy.runtime.golden import read_golden as read_golden
+from scconv_deploy.runtime.input_checks import InputChecks, moved_into
 
 SCHEMA = 1
+GRAPH = "model.onnx"
+FALLBACK = "onnx"
 VERIFY_LEVELS = ("hash", "golden", "none")
 REQUIRED = {"artifact": str, "runtime": str, "files": dict, "inputs": list, "outputs": list}
 """What a manifest must hold for its bundle to run."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Input:
-    name: str
-    dtype: np.dtype[Any]
-    minimum: tuple[int, ...]
-    maximum: tuple[int, ...]
-    multiple_of: dict[int, int]
+class Opened(NamedTuple):
+    """What was opened: the runtime, the file, the provider that was asked for, and why it is not the artifact."""
+
+    runtime: str
+    artifact: str
+    provider: str | None = None
+    fallback: str | None = None
 
 
 class Engine:
-    """A bundle ready to run. Thread-safe where the backend is (ONNX Runtime is); a context manager."""
+    """A bundle ready to run. Thread-safe where the backend is (ONNX Runtime, OpenVINO and TensorRT's pool are); a
+    context manager.
+
+    Attributes:
+        path, manifest: of the bundle.
+        input_names, output_names, input_dtypes: as the manifest has them.
+    """
 
     def __init__(
-        self, path: Path, manifest: Mapping[str, Any], runner: AbstractContextManager[Runner]
+        self,
+        path: Path,
+        manifest: Mapping[str, Any],
+        runner: AbstractContextManager[Runner],
+        opened: Opened | None = None,
     ) -> None:
         self.path = path
         self.manifest = manifest
+        self._opened = opened or Opened(str(manifest["runtime"]), str(manifest["artifact"]))
+        self._checks = InputChecks(manifest["inputs"])
         self._context = runner
         self._runner: Runner | None = runner.__enter__()
-        self._inputs = {i.name: i for i in map(_parse_input, manifest["inputs"])}
-        self.input_names = tuple(self._inputs)
-        self.input_dtypes = {i.name: i.dtype for i in self._inputs.values()}
+        self.input_names = tuple(spec.name for spec in self._checks.specs)
+        self.input_dtypes = {spec.name: spec.dtype for spec in self._checks.specs}
         self.output_names = tuple(str(o["name"]) for o in manifest["outputs"])
 
-    def run(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    @property
+    def info(self) -> EngineInfo:
+        """What runs this engine, on what device, and what it takes and gives.
+
+        Raises:
+            InputError: the engine is closed.
+        """
+        return describe(self.manifest, *self._opened[:3], self._living(), self._opened.fallback)
+
+    def run(
+        self, inputs: Mapping[str, np.ndarray], into: Mapping[str, np.ndarray] | None = None
+    ) -> dict[str, np.ndarray]:
         """Named arrays in, named arrays out.
+
+        Args:
+            inputs: arrays by name; tensors of other libraries on the CPU are taken through DLPack, uncopied.
+            into: contiguous arrays that take outputs of their names. ONNX Runtime writes into them, a GPU's
+                results are copied there once, and so are those of a backend that makes its own.
 
         Raises:
             InputError: wrong names, dtypes, ranks or sizes, said before the backend sees them; or closed.
         """
-        runner = self._runner  # another thread may close the engine between the test and the call
-        if runner is None:
-            raise InputError(f"this engine ({self.path}) is closed")
-        self._check(inputs)
-        return runner.run(inputs)
+        runner = self._living()
+        arrays = self._checks(inputs)
+        if not into:
+            return runner.run(arrays)
+        for name in into:
+            if name not in self.output_names:
+                raise InputError(
+                    f"no output is called '{name}' (the engine gives {', '.join(self.output_names)})"
+                    f"{nearest(name, self.output_names)}"
+                )
+        run_into = getattr(runner, "run_into", None)
+        results: dict[str, np.ndarray] = (
+            moved_into(runner.run(arrays), into) if run_into is None else run_into(arrays, into)
+        )
+        return results
+
+    def warm_up(self, runs: int = 3) -> None:
+        """Run zeros of every profile's optimum shape ``runs`` times, so that the first real call is as fast as the
+        rest: kernels are compiled, memory is taken, graphs are captured."""
+        for profile in self._checks.optima():
+            inputs = {name: np.zeros(shape, self.input_dtypes[name]) for name, shape in profile.items()}
+            for _ in range(runs):
+                self.run(inputs)
+
+    def check(self, inputs: Mapping[str, np.ndarray]) -> None:
+        """Compare names, dtypes, ranks and sizes with the manifest, without running anything.
+
+        Raises:
+            InputError: in words, for the first that does not fit.
+        """
+        self._checks(inputs)
 
     def __call__(self, *args: np.ndarray) -> np.ndarray | tuple[np.ndarray, ...]:
         """Positional arrays in; one array, or a tuple in the manifest's order, out."""
@@ -92,17 +147,11 @@ class Engine:
     ) -> None:
         self.close()
 
-    def _check(self, inputs: Mapping[str, np.ndarray]) -> None:
-        for name in inputs:
-            if name not in self._inputs:
-                known = ", ".join(self.input_names)
-                raise InputError(
-                    f"no input is called '{name}' (the engine takes {known}){nearest(name, self._inputs)}"
-                )
-        for name, spec in self._inputs.items():
-            if name not in inputs:
-                raise InputError(f"input '{name}' is missing")
-            _check_array(inputs[name], spec)
+    def _living(self) -> Runner:
+        runner = self._runner  # another thread may close the engine between the test and the call
+        if runner is None:
+            raise InputError(f"this engine ({self.path}) is closed")
+        return runner
 
 
 def open_bundle(
@@ -110,6 +159,9 @@ def open_bundle(
     threads: int | None = None,
     provider: str | None = None,
     verify: str = "hash",
+    *,
+    fallback: str | None = None,
+    options: EngineOptions | None = None,
 ) -> Engine:
     """Open a bundle.
 
@@ -119,6 +171,9 @@ def open_bundle(
         provider: ONNX Runtime provider by its full name; never replaced silently.
         verify: ``hash`` compares every file with the manifest's SHA-256; ``golden`` also runs the bundle's
             own samples and refuses to open if they differ; ``none`` checks nothing.
+        fallback: ``"onnx"`` runs the bundle's ``model.onnx`` in ONNX Runtime on the CPU where its own artifact
+            cannot run here, and says so once; None refuses.
+        options: contexts, CUDA graphs and caches of TensorRT engines.
 
     Raises:
         InputError: no bundle, damaged or altered files, or golden samples that differ.
@@ -126,19 +181,37 @@ def open_bundle(
     """
     if verify not in VERIFY_LEVELS:
         raise InputError(f"verify='{verify}' is unknown; choose one of {', '.join(VERIFY_LEVELS)}")
+    if fallback not in (None, FALLBACK):
+        raise InputError(f"fallback='{fallback}' is unknown; it is '{FALLBACK}' or left out")
     path = Path(bundle_path)
     manifest = read_manifest(path)
     if verify != "none":
         check_hashes(path, manifest)
-    artifact = path / str(manifest["artifact"])
-    engine = Engine(path, manifest, open_runner(str(manifest["runtime"]), artifact, threads, provider))
+    opened = Opened(str(manifest["runtime"]), str(manifest["artifact"]), provider)
+    try:
+        runner = open_runner(opened.runtime, path / opened.artifact, threads, provider, options, manifest)
+        engine = Engine(path, manifest, runner, opened)
+    except CapabilityError as error:
+        if opened.artifact == GRAPH or GRAPH not in manifest["files"]:
+            raise
+        if fallback is None:
+            raise CapabilityError(
+                f"{error}; fallback='{FALLBACK}' (--fallback {FALLBACK}) runs the bundle's {GRAPH} instead"
+            ) from error
+        engine = _fall_back(path, manifest, threads, str(error))
     if verify == "golden":
         try:
-            _check_golden(engine)
+            check_golden(path, manifest, engine)
         except BaseException:
             engine.close()
             raise
     return engine
+
+
+def _fall_back(path: Path, manifest: Mapping[str, Any], threads: int | None, reason: str) -> Engine:
+    say_once(f"{path}: {reason}; its {GRAPH} runs in ONNX Runtime on the CPU instead, as was asked for")
+    runner = open_runner("onnxruntime", path / GRAPH, threads)
+    return Engine(path, manifest, runner, Opened("onnxruntime", GRAPH, fallback=reason))
 
 
 def read_manifest(path: Path) -> dict[str, Any]:
@@ -181,77 +254,3 @@ def check_hashes(path: Path, manifest: Mapping[str, Any]) -> None:
             found = hashlib.file_digest(stream, "sha256").hexdigest()
         if found != entry["sha256"]:
             raise InputError(f"{file} was altered or damaged since the export (its SHA-256 differs)")
-
-
-def read_golden(path: Path) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-    """The bundle's golden inputs and reference outputs by tensor name."""
-    try:
-        with np.load(path / "samples.npz", allow_pickle=False) as data:
-            arrays = {key: data[key] for key in data.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise InputError(f"{path} has no readable samples.npz: {error}") from error
-    inputs = {k.removeprefix("inputs."): a for k, a in arrays.items() if k.startswith("inputs.")}
-    outputs = {k.removeprefix("outputs."): a for k, a in arrays.items() if k.startswith("outputs.")}
-    return inputs, outputs
-
-
-def _check_golden(engine: Engine) -> None:
-    inputs, outputs = read_golden(engine.path)
-    if set(outputs) != set(engine.output_names):
-        raise InputError(
-            f"{engine.path}: the golden samples hold outputs {', '.join(outputs) or 'none'}, the engine "
-            f"gives {', '.join(engine.output_names)}; it is not served"
-        )
-    # Stored as float32; what the engine takes may be a half type.
-    got = engine.run({name: array.astype(engine.input_dtypes[name]) for name, array in inputs.items()})
-    precision = str((engine.manifest.get("precision") or {}).get("asked"))
-    tolerance = LIMITS.get(precision, LIMITS["fp32"]).end_to_end
-    for name, want in outputs.items():
-        if not _agrees(got[name], want, tolerance):
-            raise InputError(
-                f"{engine.path}: output '{name}' differs from the bundle's golden samples on this machine; "
-                "it is not served"
-            )
-
-
-def _agrees(got: np.ndarray, want: np.ndarray, tolerance: Tolerance) -> bool:
-    """Within atol + rtol * (largest magnitude of the reference output), which is float32 in every precision."""
-    if got.shape != want.shape:
-        return False
-    wide = want.astype(np.float64)
-    limit = tolerance.atol + tolerance.rtol * float(np.abs(wide).max(initial=0.0))
-    error = np.abs(got.astype(np.float64) - wide)
-    if error.size and tolerance.metric == "p99_abs":
-        # In half precision single gates may flip and move single values; but not to NaN.
-        return bool(np.isfinite(error).all()) and float(np.quantile(error, 0.99)) <= limit
-    # A NaN anywhere makes this comparison false.
-    return float(error.max(initial=0.0)) <= limit
-
-
-def _parse_input(entry: Mapping[str, Any]) -> _Input:
-    return _Input(
-        name=str(entry["name"]),
-        dtype=numpy_dtype(str(entry["dtype"])),
-        minimum=tuple(entry["minimum"]),
-        maximum=tuple(entry["maximum"]),
-        multiple_of={int(axis): int(m) for axis, m in entry.get("multiple_of", {}).items()},
-    )
-
-
-def _check_array(array: np.ndarray, spec: _Input) -> None:
-    if not isinstance(array, np.ndarray):
-        raise InputError(f"input '{spec.name}' must be a numpy array, not {type(array).__name__}")
-    if array.dtype != spec.dtype:
-        raise InputError(f"input '{spec.name}' must be {spec.dtype}, not {array.dtype}; convert it")
-    if array.ndim != len(spec.minimum):
-        raise InputError(f"input '{spec.name}' has {array.ndim} axes; the engine takes {len(spec.minimum)}")
-    for axis, size in enumerate(array.shape):
-        lo, hi = spec.minimum[axis], spec.maximum[axis]
-        if not lo <= size <= hi:
-            allowed = str(lo) if lo == hi else f"{lo} to {hi}"
-            raise InputError(f"input '{spec.name}' has {size} on axis {axis}; the engine takes {allowed}")
-        if size % spec.multiple_of.get(axis, 1):
-            raise InputError(
-                f"input '{spec.name}' has {size} on axis {axis}; "
-                f"it must be a multiple of {spec.multiple_of[axis]}"
-            )

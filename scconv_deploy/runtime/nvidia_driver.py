@@ -2,7 +2,7 @@
 
 Asks the driver library itself through ctypes, so neither torch nor a CUDA package is needed, and nothing
 is loaded on a machine without a driver. Source: CUDA driver API, ``cuInit``, ``cuDeviceGetCount``,
-``cuDeviceGetName`` and ``cuDeviceGetAttribute``.
+``cuDeviceGetName``, ``cuDriverGetVersion`` and ``cuDeviceGetAttribute``.
 """
 
 from __future__ import annotations
@@ -17,10 +17,12 @@ _MINOR = 76  # CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR
 
 @dataclass(frozen=True, slots=True)
 class Gpu:
-    """The first GPU: its marketing name and its compute capability as ``"sm_89"``."""
+    """The first GPU: its marketing name, its compute capability as ``"sm_89"``, and the newest CUDA its driver
+    runs as ``(13, 0)`` (None where it does not say)."""
 
     name: str
     compute_capability: str
+    cuda: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,4 +53,13 @@ def probe() -> Gpu | NoGpu:
         or driver.cuDeviceGetAttribute(ctypes.byref(minor), _MINOR, 0)
     ):
         return NoGpu("no usable NVIDIA GPU on this machine (the driver does not describe device 0)")
-    return Gpu(name.value.decode(errors="replace"), f"sm_{major.value}{minor.value}")
+    capability = f"sm_{major.value}{minor.value}"
+    return Gpu(name.value.decode(errors="replace"), capability, _cuda_version(driver))
+
+
+def _cuda_version(driver: ctypes.CDLL) -> tuple[int, int] | None:
+    """The driver writes 13.1 as 13010."""
+    found = ctypes.c_int()
+    if driver.cuDriverGetVersion(ctypes.byref(found)) or not found.value:
+        return None
+    return found.value // 1000, found.value % 1000 // 10

@@ -5,7 +5,8 @@ from __future__ import annotations
 import ctypes
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -16,9 +17,13 @@ import onnxruntime as ort
 from scconv_deploy.errors import CapabilityError, InputError, first_line
 from scconv_deploy.kernels import loader
 from scconv_deploy.runtime.dtypes import BFLOAT16, numpy_dtype
+from scconv_deploy.runtime.input_checks import moved_into
+from scconv_deploy.runtime.onnx_into import run_bound
+from scconv_deploy.runtime.upgrade import open_upgraded
 
 CPU = "CPUExecutionProvider"
 STANDARD = "standard operators"
+PLANAR = "NCHW"
 OPTIMISED = "optimised.onnx"
 BFLOAT16_TENSOR = "tensor(bfloat16)"
 BFLOAT16_ELEMENT = 16
@@ -34,12 +39,16 @@ class OnnxRunner:
         provider: execution provider's full name; it must be the one that really runs.
         optimise: False loads the graph exactly as it is.
         use_kernels: False runs ``scconv::`` nodes on their function bodies even where the kernels are there.
+        use_blocks: False leaves the fused nodes of a file in the planar layout. Otherwise they work in ONNX
+            Runtime's blocked one where that is possible (:mod:`~scconv_deploy.runtime.upgrade`); a model given as
+            bytes, or with ``optimise=False``, is run as it is.
         profile: a folder for ONNX Runtime's own profile (see :meth:`end_profiling`) and for the graph as it was
             optimised here (``OPTIMISED``); every run is then a little slower.
 
     Attributes:
         kernels: what runs the model's ``scconv::`` nodes: the build of the fused kernels ("avx512", "avx2",
             "plain"), "standard operators", or None where the model has no such nodes.
+        layout: what those kernels work on, "NCHW", "NCHW8c" or "NCHW16c"; None where no kernel runs.
 
     Raises:
         CapabilityError: the provider is not available here, has no kernel for an operator in its type (bf16
@@ -54,6 +63,7 @@ class OnnxRunner:
         provider: str = CPU,
         optimise: bool = True,
         use_kernels: bool = True,
+        use_blocks: bool = True,
         profile: Path | None = None,
     ) -> None:
         if provider not in ort.get_available_providers():
@@ -62,24 +72,19 @@ class OnnxRunner:
                 f"available: {', '.join(ort.get_available_providers())}"
             )
         self.kernels: str | None = None
+        self.layout: str | None = None
         fused = loader.holds_fused_nodes(model)
         # The kernels are for the CPU provider; another one has the function bodies fused by itself.
         library = _library() if fused and use_kernels and provider == CPU else None
-
-        def start(with_library: Path | None) -> Any:
-            options = _options(threads, optimise, with_library)
-            if profile is not None:
-                options.enable_profiling = True
-                options.profile_file_prefix = str(profile / "profile")
-                options.optimized_model_filepath = str(profile / OPTIMISED)
-            source = model if isinstance(model, bytes) else str(model)
-            return ort.InferenceSession(source, options, providers=[provider])
-
+        sessions = _Sessions(threads, provider, profile)
         try:
-            if library is not None:
-                self._session, self.kernels = _with_kernels(start, library)
+            if library is None:
+                self._session, self.kernels = sessions(_source(model), optimise), STANDARD if fused else None
             else:
-                self._session, self.kernels = start(None), STANDARD if fused else None
+                file = model if isinstance(model, Path) and use_blocks and optimise else None
+                self._session, self.kernels, self.layout = _with_kernels(
+                    sessions, library, file, _source(model), optimise
+                )
         except Exception as error:
             where = model if isinstance(model, Path) else "the graph"
             if "NOT_IMPLEMENTED" in str(error):
@@ -115,6 +120,15 @@ class OnnxRunner:
             raise InputError(f"ONNX Runtime refused the inputs: {str(error).splitlines()[0]}") from error
         return dict(zip(self.output_names, values, strict=True))
 
+    def run_into(
+        self, inputs: Mapping[str, np.ndarray], into: Mapping[str, np.ndarray]
+    ) -> dict[str, np.ndarray]:
+        """:meth:`run`, with arrays of the caller for outputs of their names (:mod:`.onnx_into`)."""
+        session = self._session
+        if session is None or any(end.type == BFLOAT16_TENSOR for end in _ends(session)):
+            return moved_into(self.run(inputs), into)
+        return run_bound(session, inputs, into)
+
     def end_profiling(self) -> Path:
         """Stop recording; the profile's file. Only where ``profile`` was given."""
         return Path(str(self._session.end_profiling()))
@@ -130,11 +144,14 @@ class OnnxRunner:
 
 def _call(session: Any, inputs: Mapping[str, np.ndarray]) -> list[np.ndarray]:
     """Plain arrays where that is possible; ONNX Runtime takes and gives bfloat16 only as its own values."""
-    ends = [*session.get_inputs(), *session.get_outputs()]
-    if all(end.type != BFLOAT16_TENSOR for end in ends):
+    if all(end.type != BFLOAT16_TENSOR for end in _ends(session)):
         return list(session.run(None, dict(inputs)))
     given = {name: _ort_value(array) for name, array in inputs.items()}
     return [_numpy(value) for value in session.run_with_ort_values(None, given)]
+
+
+def _ends(session: Any) -> list[Any]:
+    return [*session.get_inputs(), *session.get_outputs()]
 
 
 def _ort_value(array: np.ndarray) -> Any:
@@ -159,16 +176,37 @@ def _unimplemented(error: Exception) -> str:
     return found[1] if found else "an operator"
 
 
-def _options(threads: int | None, optimise: bool, library: Path | None) -> Any:
-    options = ort.SessionOptions()
-    options.log_severity_level = 3
-    if threads is not None:
-        options.intra_op_num_threads = threads
-    if not optimise:
-        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
-    if library is not None:
-        options.register_custom_ops_library(str(library))
-    return options
+@dataclass(frozen=True)
+class _Sessions:
+    """Opens sessions as the runner's caller wants them; see :class:`~scconv_deploy.runtime.upgrade.Start`."""
+
+    threads: int | None
+    provider: str
+    profile: Path | None
+    library: Path | None = None
+
+    def __call__(
+        self, source: str | bytes, optimise: bool, is_kept: bool = True, written_to: Path | None = None
+    ) -> Any:
+        options = ort.SessionOptions()
+        options.log_severity_level = 3
+        if self.threads is not None:
+            options.intra_op_num_threads = self.threads
+        if not optimise:
+            options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+        if self.library is not None:
+            options.register_custom_ops_library(str(self.library))
+        if written_to is not None:
+            options.optimized_model_filepath = str(written_to)
+        elif self.profile is not None and is_kept:
+            options.enable_profiling = True
+            options.profile_file_prefix = str(self.profile / "profile")
+            options.optimized_model_filepath = str(self.profile / OPTIMISED)
+        return ort.InferenceSession(source, options, providers=[self.provider])
+
+
+def _source(model: Path | bytes) -> str | bytes:
+    return model if isinstance(model, bytes) else str(model)
 
 
 def _library() -> Path | None:
@@ -181,17 +219,24 @@ def _library() -> Path | None:
     return found
 
 
-def _with_kernels(start: Callable[[Path | None], Any], library: Path) -> tuple[Any, str]:
-    """A session with the kernels and the name of their build; without them where they cannot be loaded."""
+def _with_kernels(
+    plain: _Sessions, library: Path, upgradable: Path | None, source: str | bytes, optimise: bool
+) -> tuple[Any, str, str | None]:
+    """A session with the kernels, the name of their build and their layout; without where they cannot be loaded."""
+    start, block = replace(plain, library=library), 0
     try:
-        return start(library), loader.instruction_set() or STANDARD
+        if upgradable is None:
+            session = start(source, optimise)
+        else:
+            session, block = open_upgraded(upgradable, library, start, version())
+        return session, loader.instruction_set() or STANDARD, f"{PLANAR}{block}c" if block else PLANAR
     except Exception as error:  # noqa: BLE001 - whatever the library did, the model can run without it
-        session = start(None)
+        session = plain(source, optimise)
         loader.say_once(
             f"the fused kernels in {library.name} do not work here ({first_line(error)}), so the model runs on "
             "standard operators: the same results, more slowly"
         )
-        return session, STANDARD
+        return session, STANDARD, None
 
 
 def version() -> str:

@@ -13,7 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from scconv_deploy.scconv.deploy_cru import DeployCRU
+from scconv_deploy.scconv.deploy_merged import MergedCRU
 from scconv_deploy.scconv.deploy_sru import DeploySRU
+from scconv_deploy.scconv.merged import AS_WRITTEN, merges
 from scconv_deploy.scconv.spec import Order, SCConvSpec
 from scconv_deploy.scconv.style import GraphStyle
 
@@ -36,7 +38,10 @@ class DeploySCConv(nn.Module):
         self.spec = spec
         self.style = style
         self.sru = DeploySRU(spec.sru, weights, style) if spec.sru else None
-        self.cru = DeployCRU(spec.cru, weights, style) if spec.cru else None
+        self.cru: DeployCRU | None = None
+        if spec.cru:
+            is_merged = merges(spec.cru, style.cru_convolutions) < AS_WRITTEN
+            self.cru = (MergedCRU if is_merged else DeployCRU)(spec.cru, weights, style)
 
     def forward(self, x: Tensor) -> Tensor:
         """Both units in the specification's order."""

@@ -1,5 +1,6 @@
 """CRU from constants only: the pieces (up, low) -> (N, C_out, H', W'); exact in real arithmetic.
 
+* ``Y1`` as one dense convolution in a style that asks for it (:mod:`~scconv_deploy.scconv.dense_y1`).
 * ``Y2 = [PWC2; I] low``: one 1x1 convolution in place of a Concat.
 * joint softmax over the pooled pieces; the pieces of Y are scaled and added, never concatenated.
 * pair softmax: ``softmax(q1, q2) = (sigmoid(q1 - q2), sigmoid(q2 - q1))``.
@@ -20,6 +21,7 @@ from typing import Literal, cast
 import torch
 from torch import Tensor, nn
 
+from scconv_deploy.scconv.dense_y1 import dense_y1, dense_y1_weights, takes_dense_y1
 from scconv_deploy.scconv.spec import ConvSpec, CRUSpec, Fuse, Y2Order
 from scconv_deploy.scconv.style import GraphStyle
 
@@ -65,8 +67,12 @@ class DeployCRU(nn.Module):
 
         self.squeeze_up = conv("squeeze_up", spec.squeeze_up)
         self.squeeze_low = conv("squeeze_low", spec.squeeze_low)
-        self.gwc = conv("gwc", spec.gwc)
-        self.pwc1 = conv("pwc1", spec.pwc1)
+        self.has_dense_y1 = takes_dense_y1(spec, style)
+        if self.has_dense_y1:
+            self.y1 = make_conv(dense_y1(spec), *dense_y1_weights(spec, weights))
+        else:
+            self.gwc = conv("gwc", spec.gwc)
+            self.pwc1 = conv("pwc1", spec.pwc1)
         self.merged_y2 = style.merged_y2 and can_merge_y2(spec)
         pwc2 = conv("pwc2", spec.pwc2)
         self.y2 = merge_identity(pwc2, spec) if self.merged_y2 else pwc2
@@ -81,7 +87,7 @@ class DeployCRU(nn.Module):
     def forward(self, up: Tensor, low: Tensor) -> Tensor:
         """Transform and fuse."""
         up, low = self.squeeze_up(up), self.squeeze_low(low)
-        y1: Tensor = self.gwc(up) + self.pwc1(up)
+        y1: Tensor = self.y1(up) if self.has_dense_y1 else self.gwc(up) + self.pwc1(up)
         y2: Tensor = self.y2(low)
         if not self.merged_y2 and self.spec.y2_order is not Y2Order.PWC2_ONLY:
             y2 = torch.cat([y2, low] if self.spec.y2_order is Y2Order.PWC2_LOW else [low, y2], dim=1)

@@ -17,6 +17,7 @@ and of the branches:
 
 * soft gate without Where: ``max(r, m)`` is ``where(m, 1, r)`` since 0 < r < 1, and ``max(r, m) - m`` is
   ``where(m, 0, r)``; both without rounding.
+* soft gate with the halves' common part added once: :mod:`~scconv_deploy.scconv.emit_shared`.
 * hard gate: ``n = x - m*x`` is ``(1-m)*x`` without rounding.
 
 Types: norm, logit and comparison are computed in the type of the gate's constants and everything else in that
@@ -36,6 +37,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from scconv_deploy.scconv.constants import above, gamma_weight, gate_logit, static_mask
+from scconv_deploy.scconv.emit_shared import takes_shared
 from scconv_deploy.scconv.spec import Gate, Gated, Norm, Reconstruct, SRUSpec
 from scconv_deploy.scconv.style import GraphStyle
 
@@ -133,8 +135,13 @@ class DeploySRU(nn.Module):
 
     def halves(self, mask: Tensor | bool | None, s: Tensor, gated: Tensor) -> tuple[Tensor, Tensor]:
         """(y_a, y_b) from what :meth:`gate` gives, or from another mask of the same kind."""
-        kept, rest = self._branches(mask, s, gated)
         h = self.half_channels
+        if takes_shared(self.spec, self.style) and isinstance(mask, Tensor):
+            own = mask.to(gated.dtype) * gated
+            rest = torch.sigmoid(s).to(gated.dtype) * (gated - own)
+            shared = rest[:, :h] + rest[:, h:]
+            return own[:, :h] + shared, own[:, h:] + shared
+        kept, rest = self._branches(mask, s, gated)
         if self.spec.reconstruct is Reconstruct.CROSS:
             return kept[:, :h] + rest[:, h:], kept[:, h:] + rest[:, :h]
         return kept[:, :h] + kept[:, h:], rest[:, :h] + rest[:, h:]

@@ -21,8 +21,10 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import onnx
 
+from scconv_deploy.scconv.dense_y1 import dense_y1, takes_dense_y1
 from scconv_deploy.scconv.deploy_cru import can_merge_y2
 from scconv_deploy.scconv.emit_fused import emit_fused_fuse, emit_fused_sru, fuses_mix, fuses_sru
+from scconv_deploy.scconv.emit_merged import emit_merged_cru, takes_merged
 from scconv_deploy.scconv.emit_sru import HALF_TYPES, emit_sru
 from scconv_deploy.scconv.operator import BlockPlan
 from scconv_deploy.scconv.spec import ConvSpec, CRUSpec, Fuse, Order, SCConvSpec, SRUSpec, Y2Order
@@ -126,10 +128,15 @@ def _emit_cru(
     out: str | None,
 ) -> str:
     """Equations 6 to 9 for the pieces (up, low)."""
+    if takes_merged(spec, style):
+        return emit_merged_cru(w, spec, style, named, pieces, out)
     up = _conv(w, "squeeze_up", spec.squeeze_up, named, pieces[0])
     low = _conv(w, "squeeze_low", spec.squeeze_low, named, pieces[1])
-    wide = _conv(w, "gwc", spec.gwc, named, up)
-    y1 = w.op("Add", (wide, _conv(w, "pwc1", spec.pwc1, named, up)))
+    if takes_dense_y1(spec, style):
+        y1 = _conv(w, "y1", dense_y1(spec), named, up)
+    else:
+        wide = _conv(w, "gwc", spec.gwc, named, up)
+        y1 = w.op("Add", (wide, _conv(w, "pwc1", spec.pwc1, named, up)))
     merged = style.merged_y2 and can_merge_y2(spec)
     y2 = _conv(w, "y2", ConvSpec(spec.pwc2.c_in, spec.c_out) if merged else spec.pwc2, named, low)
     parts: tuple[str, ...] = (y2,)

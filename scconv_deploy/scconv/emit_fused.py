@@ -3,7 +3,8 @@
 A block becomes ``scconv::SRU_* -> squeezes -> GWC, PWC1, Add and Y2 -> scconv::CRUFuse_*``: SRU and fuse are a
 dozen passes over memory in standard operators, and two or three in a kernel that keeps a sample in cache.
 
-Written in the standard form instead: bfloat16 (ONNX Runtime has no convolution for it on CPU), an SRU whose
+Written in the standard form instead: bfloat16 (ONNX Runtime has no convolution for it on CPU) but
+in a style that says ``fused_bf16``, an SRU whose
 threshold lies outside (0, 1), so that its mask is a constant, and the gate in half precision or as a literal
 sigmoid, which are other functions. Twins: ``tests/scconv/test_emit_fused.py``.
 """
@@ -26,14 +27,18 @@ TYPES = (FLOAT, int(onnx.TensorProto.FLOAT16))
 
 def fuses_mix(style: GraphStyle, dtype: int) -> bool:
     """Whether the fuse is written as one operator."""
-    return style.fused and dtype in TYPES
+    return style.fused and _has_kernel(style, dtype)
 
 
 def fuses_sru(spec: SRUSpec, style: GraphStyle, dtype: int) -> bool:
     """Whether the SRU is written as one operator."""
     has_logit = spec.gate is Gate.STATIC or not isinstance(gate_logit(spec.threshold), bool)
     exact = not (style.gate_in_half or style.literal_gate)
-    return style.fused and dtype in TYPES and has_logit and exact
+    return style.fused and _has_kernel(style, dtype) and has_logit and exact
+
+
+def _has_kernel(style: GraphStyle, dtype: int) -> bool:
+    return dtype in TYPES or (style.fused_bf16 and dtype == onnx.TensorProto.BFLOAT16)
 
 
 def emit_fused_sru(w: Writer, spec: SRUSpec, named: Mapping[str, str], x: str) -> tuple[str, str]:

@@ -7,17 +7,21 @@ the gate in half precision.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import onnx
 
 from scconv_deploy.scconv.constants import gate_logit
 from scconv_deploy.scconv.deploy_sru import compares_sign, gate_is_half, keeps_norm_apart
+from scconv_deploy.scconv.emit_centred import CentredNorm, takes_centred
+from scconv_deploy.scconv.emit_moments import normalise_by_channel, takes_moments
+from scconv_deploy.scconv.emit_shared import emit_shared, takes_shared
 from scconv_deploy.scconv.spec import Comparison, Gate, Gated, Norm, Reconstruct, SRUSpec
 from scconv_deploy.scconv.style import GraphStyle
 from scconv_deploy.scconv.writer import Size, Writer
 
+NormWriter = Callable[[Writer, SRUSpec, str, Sequence[Size], str, str], str]
 HALF_TYPES = (onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16)
 
 
@@ -33,6 +37,8 @@ def emit_sru(
     """Write the unit; returns the names of the halves (y_a, y_b), each (N, C/2, H, W)."""
     wide = w.typed(gate_type(w.dtype, spec, style))
     compared, s, gated = _values(w, wide, spec, style, named, x, shape)
+    if takes_shared(spec, style):
+        return emit_shared(w, spec, *_soft_parts(w, wide, spec, style, (compared, s)), gated)
     kept, rest = _branches(w, wide, spec, style, named, (compared, s, gated))
     half = spec.channels // 2
     k_a, k_b = w.split(kept, (half, half))
@@ -54,12 +60,15 @@ def _values(
     """What is compared with the logit, ``s``, and the gated tensor (in the activations' type)."""
     inner = wide.cast(x, w.dtype, wide.dtype)
     by_sign = compares_sign(spec, style)
+    norm: NormWriter = normalise_by_channel if takes_moments(spec, style) else _normalise
+    if takes_centred(spec, style, wide.dtype, shape):
+        norm = CentredNorm(w, x)
     if keeps_norm_apart(spec, style):
-        normal = _normalise(wide, spec, inner, shape, named["sru.gamma"], named["sru.beta"])
+        normal = norm(wide, spec, inner, shape, named["sru.gamma"], named["sru.beta"])
         s = wide.op("Mul", (normal, named["sru.weight"]))
         gated = wide.cast(normal, wide.dtype, w.dtype) if spec.gated is Gated.NORMALISED else x
         return (wide.op("Mul", (normal, named["sru.sign"])) if by_sign else s), s, gated
-    value = _normalise(wide, spec, inner, shape, named["sru.gate_scale"], named["sru.gate_shift"])
+    value = norm(wide, spec, inner, shape, named["sru.gate_scale"], named["sru.gate_shift"])
     if by_sign and spec.gate is not Gate.HARD:
         return value, wide.op("Mul", (value, named["sru.magnitude"])), x
     return value, value, x
@@ -81,11 +90,23 @@ def _normalise(w: Writer, spec: SRUSpec, x: str, shape: Sequence[Size], scale: s
 
 
 def _group_std(w: Writer, spec: SRUSpec, flat: str, shape: Sequence[Size]) -> str:
-    """Unbiased standard deviation with eps outside the root."""
+    """Unbiased standard deviation with eps outside the root; groups as (N, groups, M), or in rows of an image."""
     last = w.constant(np.array([2], np.int64))
-    centred = w.op("Sub", (flat, w.op("ReduceMean", (flat, last), keepdims=1)))
-    total = w.op("ReduceSum", (w.op("Mul", (centred, centred)), last), keepdims=1)
     height, width = shape[2], shape[3]
+    reduced = [last]
+    given = flat
+    if isinstance(width, int) and spec.channels % spec.groups == 0:
+        # Row by row, then over the rows: ONNX Runtime adds up in one float32 accumulator per lane, and a group of
+        # 4x640x640 elements was off by more than rounding may explain. Every row has as many elements.
+        given = w.op("Reshape", (flat, w.constant(np.array([0, spec.groups, -1, width], np.int64))))
+        reduced = [w.constant(np.array([3], np.int64)), last]
+    mean = given
+    for axis in reduced:
+        mean = w.op("ReduceMean", (mean, axis), keepdims=1)
+    centred = w.op("Sub", (given, mean))
+    total = w.op("Mul", (centred, centred))
+    for axis in reduced:
+        total = w.op("ReduceSum", (total, axis), keepdims=1)
     if isinstance(height, int) and isinstance(width, int):
         count = w.scalar(spec.channels * height * width // spec.groups - 1)
     else:
@@ -117,13 +138,10 @@ def _branches(
         p = w.op("Mul", (_opened(w, wide, s), gated))
         kept = w.op("Mul", (named["sru.mask"], p))
         return kept, w.op("Sub", (p, kept))
-    bound: float | bool = spec.threshold if style.literal_gate else gate_logit(spec.threshold)
-    if isinstance(bound, bool):
-        return _constant_branches(w, wide, spec, s, gated, bound)
-    if style.literal_gate:
-        compared = wide.op("Sigmoid", (compared,))
-    greater = "Greater" if spec.comparison is Comparison.GT else "GreaterOrEqual"
-    mask = wide.op(greater, (compared, wide.scalar(bound)))
+    constant = gate_logit(spec.threshold)
+    if isinstance(constant, bool) and not style.literal_gate:
+        return _constant_branches(w, wide, spec, s, gated, constant)
+    mask = _mask(wide, spec, style, compared)
     if spec.gate is Gate.HARD:
         if style.where_mask:
             zero = w.scalar(0.0)
@@ -132,6 +150,24 @@ def _branches(
         return kept, w.op("Sub", (gated, kept))
     first, second = _soft_weights(w, spec, style, mask, _opened(w, wide, s))
     return w.op("Mul", (first, gated)), w.op("Mul", (second, gated))
+
+
+def _mask(wide: Writer, spec: SRUSpec, style: GraphStyle, compared: str) -> str:
+    """The gate's comparison; its threshold's logit exists."""
+    bound = spec.threshold if style.literal_gate else float(gate_logit(spec.threshold))
+    if style.literal_gate:
+        compared = wide.op("Sigmoid", (compared,))
+    greater = "Greater" if spec.comparison is Comparison.GT else "GreaterOrEqual"
+    return wide.op(greater, (compared, wide.scalar(bound)))
+
+
+def _soft_parts(
+    w: Writer, wide: Writer, spec: SRUSpec, style: GraphStyle, values: tuple[str, str]
+) -> tuple[str, str]:
+    """The mask as 0 or 1 and ``r``, both in the activations' type."""
+    compared, s = values
+    mask = w.op("Cast", (_mask(wide, spec, style, compared),), to=w.dtype)
+    return mask, _opened(w, wide, s)
 
 
 def _opened(w: Writer, wide: Writer, s: str) -> str:

@@ -155,7 +155,7 @@ def _fold(producer: nn.Module, norm: nn.Module) -> bool:
     if isinstance(producer, DeploySCConv):
         if producer.cru is None or producer.spec.c_out != scale.numel() or not producer.ends_with_cru:
             return False
-        dtype = producer.cru.gwc.weight.dtype
+        dtype = next(producer.cru.parameters()).dtype
         producer.cru.fold_batch_norm(scale.to(dtype), shift.to(dtype))
         return True
     conv = cast(nn.Conv2d, producer)

@@ -7,7 +7,7 @@ attributes, so every form is an operator of its own:
 * ``SRU_{hard,soft,complement_soft,static}[_std][_ge][_normalised][_within]``
   ``(x, scale, shift [, weight] [, mask]) -> (y_a, y_b)``, attributes ``groups``, ``epsilon`` and ``logit``
   (but for a static gate);
-* ``CRUFuse_{joint,pair}[_affine][_relu] (y1, y2 [, scale, shift]) -> out``.
+* ``CRUFuse_{joint,pair}[_affine][_add][_relu] (y1, y2 [, scale, shift] [, added]) -> out``.
 
 Activations are float32 or float16, constants float32 with one value per channel. The bodies compute in float32
 and round their results once, as the kernels do. The names are built in ``kernels/src/ort_ops.cpp`` too.
@@ -256,20 +256,28 @@ def _sru(operator: str, form: str) -> tuple[str, str]:
 def _fuse(operator: str, form: str) -> tuple[str, str]:
     fuse, flags = _parse(operator, form, Fuse, _FUSE_FLAGS)
     affine = "affine" in flags
-    final = "    active = Relu(mixed)\n    out = CastLike(active, y1)\n"
+    last = "mixed"
+    ends = []
+    if "add" in flags:
+        ends += ["    wide_added = Cast<to=1>(added)\n", f"    whole = Add({last}, wide_added)\n"]
+        last = "whole"
+    if "relu" in flags:
+        ends += [f"    active = Relu({last})\n"]
+        last = "active"
     body = [
         _COLUMN if affine else "",
         _POOLED,
         _WEIGHTS[fuse],
         _MIXED[affine],
-        final if "relu" in flags else "    out = CastLike(mixed, y1)\n",
+        *ends,
+        f"    out = CastLike({last}, y1)\n",
     ]
-    inputs = ["y1", "y2", *["scale", "shift"] * affine]
+    inputs = ["y1", "y2", *["scale", "shift"] * affine, *["added"] * ("add" in flags)]
     return f"({', '.join(inputs)}) => (out)", "".join(body)
 
 
 _SRU_FLAGS = ("std", "ge", "normalised", "within")
-_FUSE_FLAGS = ("affine", "relu")
+_FUSE_FLAGS = ("affine", "add", "relu")
 
 
 Kind = TypeVar("Kind", Gate, Fuse)

@@ -12,6 +12,8 @@ import numpy as np
 
 from scconv_deploy.errors import InputError
 from scconv_deploy.runtime.engine import Engine, open_bundle
+from scconv_deploy.runtime.engine_options import LARGEST as MOST_CONTEXTS
+from scconv_deploy.runtime.engine_options import EngineOptions
 from scconv_deploy.serve.batching import Answer, Arrays, Batcher, Observer
 from scconv_deploy.serve.failures import DrainingError
 from scconv_deploy.serve.settings import BatchLimits
@@ -100,13 +102,17 @@ def open_model(
     threads: int | None = None,
     provider: str | None = None,
     verify: str = "golden",
+    fallback: str | None = None,
 ) -> Model:
-    """Open a bundle, prove it (``verify``), and put a batcher before it.
+    """Open a bundle, prove it (``verify``), and put a batcher before it. An engine gets as many contexts as
+    instances call it at the same time.
 
     Raises:
         InputError, CapabilityError: as :func:`scconv_deploy.open`.
     """
-    return Model(name, version, open_bundle(path, threads, provider, verify), limits, observer)
+    options = EngineOptions(contexts=min(limits.instances, MOST_CONTEXTS))
+    engine = open_bundle(path, threads, provider, verify, fallback=fallback, options=options)
+    return Model(name, version, engine, limits, observer)
 
 
 def counts_samples(manifest: Mapping[str, Any]) -> bool:

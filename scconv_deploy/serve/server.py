@@ -86,6 +86,7 @@ def build(config: ServeConfig) -> Inference:
             threads=config.threads,
             provider=config.provider,
             verify=config.verify,
+            fallback=config.fallback,
         )
 
     folders = model_names(config.bundles, config.names)

@@ -44,8 +44,8 @@ class ServeConfig:
     """A server. ``names`` are the models' names in the order of ``bundles``; empty means the folders' names.
 
     Ports may be 0: the system then chooses. ``grpc_port`` None serves HTTP only. ``token`` is what clients must
-    send as ``Authorization: Bearer``. ``threads`` and ``provider`` are the engine's, ``verify`` as
-    :func:`scconv_deploy.open` has it. ``traces``: an OTLP/HTTP endpoint for OpenTelemetry. ``poll_s``: how often
+    send as ``Authorization: Bearer``. ``threads`` and ``provider`` are the engine's, ``verify`` and
+    ``fallback`` as :func:`scconv_deploy.open` has them. ``traces``: an OTLP/HTTP endpoint. ``poll_s``: how often
     bundles are looked at for replacement; 0 never. ``drain_s``: how long running requests may take at the end.
     """
 
@@ -65,6 +65,7 @@ class ServeConfig:
     drain_s: float = 20.0
     traces: str | None = None
     ui: bool = False
+    fallback: str | None = None
 
     def __post_init__(self) -> None:
         if not self.bundles:

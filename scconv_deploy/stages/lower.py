@@ -10,7 +10,7 @@ weight is rounded once.
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import torch
@@ -34,6 +34,7 @@ def run(
     example: Sequence[torch.Tensor],
     inputs: Sequence[TensorSpec],
     precision: Precision = Precision.FP32,
+    styles: Mapping[str, GraphStyle] | None = None,
 ) -> LoweredModel:
     """Copy, replace, fold, and cast where ``precision`` is fp16 or bf16.
 
@@ -44,6 +45,7 @@ def run(
         example: one small input per argument; the copy runs on it once to see which BatchNorm follows what.
         inputs: the arguments' names, for the message where the model refuses ``example``.
         precision: type of the module that is traced; fp32, fp16 or bf16.
+        styles: by block path, where a block has a style of its own (``--autotune``).
 
     Raises:
         InputError: the user's own module cannot be copied, does not run on ``example``, or cannot be cast.
@@ -61,7 +63,7 @@ def run(
         # A module shared between two places stays shared.
         deploy = made.get(id(original))
         if deploy is None:
-            deploy = made[id(original)] = _deploy(reference, block, style)
+            deploy = made[id(original)] = _deploy(reference, block, (styles or {}).get(block.path, style))
             notes += _warnings(block, deploy)
         lowered = _replace(lowered, block.path, deploy)
     with threads_for(t.numel() for t in example):

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from scconv_deploy import tensorrt_options
 from scconv_deploy.artifacts import (
     BuiltArtifact,
     Json,
@@ -22,11 +23,22 @@ from scconv_deploy.artifacts import (
     StageTiming,
     TracedGraph,
 )
-from scconv_deploy.config import Budgets, ExportConfig, GateForm, Precision, ShapeRange, default_opset, dims
+from scconv_deploy.config import (
+    QUANTISED,
+    Budgets,
+    ExportConfig,
+    GateForm,
+    Precision,
+    ShapeRange,
+    default_opset,
+    dims,
+)
 from scconv_deploy.report.html import render
 from scconv_deploy.report.to_json import to_json
 from scconv_deploy.runtime.engine import SCHEMA
 from scconv_deploy.scconv.style import GraphStyle
+from scconv_deploy.shape_profiles import profile_words
+from scconv_deploy.tuning.record import Tuning
 from scconv_deploy.verdicts import GoldenSamples, ParityReport
 from scconv_deploy.workspace import MANIFEST, sha256
 
@@ -47,6 +59,7 @@ class Contents:
     stages: tuple[StageTiming, ...]
     notes: tuple[str, ...]
     style: GraphStyle = field(default_factory=GraphStyle)
+    tuning: Tuning | None = None
 
 
 def run(contents: Contents, config: ExportConfig, folder: Path) -> dict[str, Json]:
@@ -70,17 +83,24 @@ def reproduce(source: SourceModel, config: ExportConfig) -> str:
         words += ["--opset", str(config.opset)]
     words += ["--gate", config.gate.value] if config.gate is not GateForm.EXACT else []
     words += ["--io-dtype", config.io_dtype.value] if config.io_dtype is not Precision.FP32 else []
+    profiled = {r.name for profile in config.profiles for r in profile}
     for shape in config.shapes:
-        words += _shape_words(shape)
+        words += [] if shape.name in profiled else _shape_words(shape)
+    words += profile_words(config.profiles)
+    words += tensorrt_options.words(config.tensorrt)
     for name, value in (
         ("--factory", config.factory),
         ("--variant", config.variant),
         ("--calib", config.calib),
-        ("--workspace", config.workspace_mib),
+        ("--calib-method", config.calib_method.value if config.precision in QUANTISED else None),
+        ("--rest", config.rest.value if config.rest else None),
+        ("--autotune", f"{config.autotune_seconds:g}" if config.autotune_seconds else None),
         ("--compute-capability", ",".join(config.compute_capabilities) or None),
     ):
         if value is not None:
             words += [name, str(value)]
+    for name in config.packages:
+        words += ["--package", name]
     for trusted in config.trust:
         words += ["--trust", trusted]
     words += _budget_words(config.budgets)
@@ -130,11 +150,14 @@ def _manifest(contents: Contents, config: ExportConfig) -> dict[str, Json]:
             "built": built.precision_built,
             "io": config.io_dtype.value,
             "blocks": to_json(built.precision_per_block),
+            **({"rest": graph.calibration.rest} if graph.calibration else {}),
         },
+        "calibration": to_json(graph.calibration) if graph.calibration else None,
         "gate": config.gate.value,
         "opset": graph.opset,
         "form": config.form.value,
         "style": to_json(asdict(contents.style)),
+        "autotune": to_json(contents.tuning.to_json()) if contents.tuning else None,
         "source": {
             "origin": source.origin,
             "kind": source.kind,
@@ -152,6 +175,7 @@ def _manifest(contents: Contents, config: ExportConfig) -> dict[str, Json]:
         "tool_versions": {**_versions(), **built.tool_versions},
         "stages": to_json(contents.stages),
         "notes": list(contents.notes),
+        "tensorrt": tensorrt_options.asked(config.tensorrt),
         "reproduce": reproduce(source, config),
     }
 

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import onnx
 
-from scconv_deploy.artifacts import BuiltArtifact, TensorSpec, TracedGraph
+from scconv_deploy import tensorrt_options
+from scconv_deploy.artifacts import BuiltArtifact, Calibration, ShapeBounds, TensorSpec, TracedGraph
 from scconv_deploy.config import ExportConfig, Form, GateForm, Precision
 from scconv_deploy.errors import CapabilityError, InputError
 from scconv_deploy.runtime.backends import open_runner
 from scconv_deploy.runtime.dtypes import numpy_dtype
 from scconv_deploy.runtime.engine import check_hashes, read_golden, read_manifest
 from scconv_deploy.scconv.style import GraphStyle
+from scconv_deploy.tuning.record import style_from_json, styles_from_json
 from scconv_deploy.verdicts import GoldenSamples
 
 GRAPH = "model.onnx"
@@ -24,7 +26,8 @@ GRAPH = "model.onnx"
 @dataclass(frozen=True, slots=True)
 class Reopened:
     """A bundle read back. ``config`` holds what decides the graph (target, precision, opset, gate, I/O type);
-    with ``style`` the user's module is lowered again as it was lowered for the bundle. ``has_real_samples``: its
+    with ``style``, and ``styles`` by block path where the blocks were autotuned, the user's module is lowered again
+    as it was lowered for the bundle. ``has_real_samples``: its
     golden inputs were the user's, so that the task's metric means something on them."""
 
     built: BuiltArtifact
@@ -33,6 +36,7 @@ class Reopened:
     config: ExportConfig
     style: GraphStyle
     has_real_samples: bool
+    styles: Mapping[str, GraphStyle] = field(default_factory=dict)
 
 
 def run(path: Path) -> Reopened:
@@ -64,11 +68,14 @@ def run(path: Path) -> Reopened:
         outputs=tuple(tensor_spec(o) for o in manifest["outputs"]),
         opset=int(manifest["opset"]),
         block_paths=tuple(str(b["path"]) for b in blocks),
+        calibration=_calibration(manifest.get("calibration")),
     )
     inputs, outputs = read_golden(path)
     golden = GoldenSamples(inputs, outputs)
     real = manifest.get("samples") == "real"
-    return Reopened(built, graph, golden, _config(manifest), _style(manifest), real)
+    style = style_from_json(manifest.get("style") or {})
+    styles = styles_from_json(manifest.get("autotune"))
+    return Reopened(built, graph, golden, _config(manifest), style, real, styles)
 
 
 def _config(manifest: Mapping[str, Any]) -> ExportConfig:
@@ -81,14 +88,24 @@ def _config(manifest: Mapping[str, Any]) -> ExportConfig:
         form=Form(manifest.get("form", Form.STANDARD.value)),
         gate=GateForm(manifest.get("gate", GateForm.EXACT.value)),
         io_dtype=Precision(precision.get("io", Precision.FP32.value)),
+        rest=Precision(precision["rest"]) if precision.get("rest") else None,
+        tensorrt=tensorrt_options.from_json(manifest.get("tensorrt")),
     )
 
 
-def _style(manifest: Mapping[str, Any]) -> GraphStyle:
-    """Fields of later versions are left out: every style computes the same function in real arithmetic."""
-    known = {f.name for f in fields(GraphStyle)}
-    stored = manifest.get("style") or {}
-    return GraphStyle(**{name: bool(value) for name, value in stored.items() if name in known})
+def _calibration(data: Mapping[str, Any] | None) -> Calibration | None:
+    """Ranges as they were calibrated: a file whose scales were changed since then is found out."""
+    if not data:
+        return None
+    ranges = {str(name): (float(low), float(high)) for name, (low, high) in data["ranges"].items()}
+    return Calibration(
+        str(data["method"]),
+        int(data["samples"]),
+        str(data["rest"]),
+        ranges,
+        data.get("source"),
+        data.get("sha256"),
+    )
 
 
 def _per_block(blocks: Mapping[str, Mapping[str, str]] | None) -> dict[str, dict[str, str]]:
@@ -105,6 +122,10 @@ def tensor_spec(data: Mapping[str, Any]) -> TensorSpec:
         optimum=tuple(data.get("optimum", ())),
         maximum=tuple(data.get("maximum", ())),
         multiple_of={int(axis): int(m) for axis, m in data.get("multiple_of", {}).items()},
+        profiles=tuple(
+            ShapeBounds(tuple(p["minimum"]), tuple(p["optimum"]), tuple(p["maximum"]))
+            for p in data.get("profiles", ())
+        ),
     )
 
 

@@ -83,13 +83,20 @@ def _keep_interface(before: onnx.ModelProto, after: onnx.ModelProto) -> onnx.Mod
 
 @contextlib.contextmanager
 def _captured_output() -> Iterator[None]:
-    """onnxsim's C++ part prints to the process's own stdout; ``--json`` promises one object there."""
+    """onnxsim's C++ part prints to the process's own stdout; ``--json`` promises one object there.
+
+    Its folding of constants in bfloat16, which ONNX Runtime gives no NumPy type to, prints a traceback each to
+    stderr and leaves them as they are.
+    """
     sys.stdout.flush()
-    saved = os.dup(1)
+    sys.stderr.flush()
+    saved = [os.dup(stream) for stream in (1, 2)]
     with tempfile.TemporaryFile() as sink:
         os.dup2(sink.fileno(), 1)
+        os.dup2(sink.fileno(), 2)
         try:
             yield
         finally:
-            os.dup2(saved, 1)
-            os.close(saved)
+            for stream, copy in zip((1, 2), saved, strict=True):
+                os.dup2(copy, stream)
+                os.close(copy)

@@ -35,19 +35,23 @@ from scconv_deploy.parity.endtoend import (
     task_of,
     widened,
 )
+from scconv_deploy.parity.fake_quantised import same_precision, simulates, task_itself
 from scconv_deploy.parity.piecewise import PieceChecks, check_pieces
+from scconv_deploy.parity.quantised import check_quantised
 from scconv_deploy.parity.reference import Reference
+from scconv_deploy.parity.subject import on_device, subject_in_words
 from scconv_deploy.parity.verdict import Evidence, decide
 from scconv_deploy.runtime.backends import open_runner
-from scconv_deploy.runtime.onnx import OnnxRunner, version
-from scconv_deploy.scconv.typed import TORCH_TYPES
+from scconv_deploy.runtime.onnx import OnnxRunner
 from scconv_deploy.threads import threads_for
+from scconv_deploy.tolerances import QUANT_LIMITS
 from scconv_deploy.verdicts import Budget, Comparison, GoldenSamples, ParityReport, TaskMetric
 
 GOLDEN_BATCH = PIECE_BATCH = 4
 """Samples that travel with the bundle, and those whose activations each block is judged on: one run."""
 
 HALVES = (Precision.FP16, Precision.BF16)
+GRAPH = "model.onnx"
 
 
 def run(
@@ -75,26 +79,27 @@ def run(
             exception here: it is the report's verdict.
     """
     names = [o.name for o in graph.outputs]
-    settled = settle(lowered.precision, config.budgets, {o.name: o.dtype for o in graph.outputs})
+    quantised = graph.unquantised is not None
+    precision = config.precision if quantised else lowered.precision
+    in_torch = simulates(precision, lowered.precision)
+    settled = settle(precision, config.budgets, {o.name: o.dtype for o in graph.outputs})
     reference = Reference(lowered.reference, graph.inputs, names)
     cases = cases_of(graph, samples, config.seed)
+    if quantised:
+        # Noise lies outside calibrated ranges: what saturates there says nothing.
+        cases = tuple(case for case in cases if case.real) or cases
     notes = list(graph.notes)
     with threads_for(array.size for case in cases for array in case.inputs.values()):
         truth = _truth(lowered, graph, cases[0], notes)
         listener.update("comparing piece by piece")
         pieces = _pieces(_executed(built, graph), lowered, (reference, truth), cases, settled, config)
         golden = golden_samples(reference, cases)
-        half = lowered.precision in HALVES
-        same = (
-            Reference(lowered.reference, graph.inputs, names, TORCH_TYPES[lowered.precision])
-            if half
-            else None
-        )
-        with _runner(built, graph, half, torch.get_num_threads()) as runner:
+        same = same_precision(lowered, graph, names, precision)
+        with _runner(built, graph, in_torch, torch.get_num_threads()) as runner:
             sides = Sides(runner, lowered.original or reference, truth, same)
-            simulated = half and not _on_device(built)
+            simulated = in_torch and not on_device(built)
             found = compare_all(sides, cases, settled, listener, simulated)
-    notes += _wiring(built, graph, cases[0]) if half else []
+    notes += _wiring(built, graph, cases[0]) if lowered.precision in HALVES and not quantised else []
     task = task_of(found, metric)
     real = frozenset(case.name for case in cases if case.real)
     asked, default = _budgets(settled, pieces, found.direct, found.values, task, real)
@@ -108,12 +113,13 @@ def run(
         default=default,
         task=task,
         has_other_gates=bool(lowered.recognition.left_as_is),
-        precision=lowered.precision.value,
+        precision=precision.value,
         real=real,
+        task_itself=task_itself(found, same, cases) if quantised else None,
     )
     report = decide(
         evidence,
-        subject=_subject(built, half),
+        subject=subject_in_words(built, in_torch),
         tolerance=settled.tolerance(names[0]),
         artifact_executed=built.not_executed is None,
         notes=[*notes, *pieces.notes, *([built.not_executed] if built.not_executed else [])],
@@ -129,9 +135,9 @@ def run_golden(
     Raises:
         VerificationError: the artifact cannot be opened, or names other outputs than the samples.
     """
-    half = config.precision in HALVES
+    in_torch = simulates(config.precision, config.rest or config.precision)
     settled = settle(config.precision, config.budgets, {o.name: o.dtype for o in graph.outputs})
-    with _runner(built, graph, half) as runner:
+    with _runner(built, graph, in_torch) as runner:
         got = runner.run({k: widened(v) for k, v in golden.inputs.items()})
     # Also refuses golden samples whose outputs were taken out: comparing nothing would pass.
     must_name_the_same(golden.outputs, got)
@@ -144,7 +150,7 @@ def run_golden(
     evidence = Evidence(found, (), (), (), PieceChecks(), asked, default, precision=config.precision.value)
     return decide(
         evidence,
-        subject=_subject(built, half),
+        subject=subject_in_words(built, in_torch),
         tolerance=settled.tolerance(next(iter(golden.outputs))),
         artifact_executed=built.not_executed is None,
         notes=[built.not_executed] if built.not_executed else [],
@@ -193,14 +199,15 @@ def cases_of(graph: TracedGraph, samples: Mapping[str, np.ndarray] | None, seed:
 
 
 def _executed(built: BuiltArtifact, graph: TracedGraph) -> TracedGraph:
-    """The graph to cut: what the file really holds where the artifact is ONNX itself, else what it was
-    built from. A proof of a graph that was not written proves nothing about the file."""
-    if built.runtime != "onnxruntime" or built.not_executed is not None:
+    """The graph to cut: what the file of the graph really holds, be it the artifact itself or what an engine
+    was built from. A proof of a graph that was not written proves nothing about the file."""
+    source = next((f for f in built.files if f.name == GRAPH), None)
+    if source is None:
         return graph
     try:
-        return replace(graph, model=onnx.load(built.primary))
+        return replace(graph, model=onnx.load(source))
     except (OSError, DecodeError) as error:
-        raise VerificationError(f"{built.primary.name} cannot be read back: {error}") from error
+        raise VerificationError(f"{source.name} cannot be read back: {error}") from error
 
 
 def _pieces(
@@ -211,10 +218,21 @@ def _pieces(
     settled: Settled,
     config: ExportConfig,
 ) -> PieceChecks:
-    if not graph.block_paths:
-        return PieceChecks()
+    """Blocks in the type that they are traced in, and the Q/DQ of a quantised graph apart from them."""
     batches = _piece_batches(references[0], cases, PIECE_BATCH)
-    return check_pieces(graph, lowered, *references, batches, settled, config.bisect)
+    plain = graph.unquantised
+    if plain is None:
+        if not graph.block_paths:
+            return PieceChecks()
+        return check_pieces(graph, lowered, *references, batches, settled, config.bisect)
+    rest = settle(lowered.precision, config.budgets)
+    found = check_pieces(plain, lowered, *references, batches, rest, config.bisect)
+    types = {s.name: s.dtype for s in graph.inputs}
+    batch = {k: cast_to(v, types[k]) for k, v in batches[0].items()}
+    limits = QUANT_LIMITS[lowered.precision.value]
+    checks, notes = check_quantised(graph, plain, batch, limits, cases[0].real)
+    own = found.blocks | {c.piece for c in checks}
+    return replace(found, checks=(*found.checks, *checks), blocks=own, notes=(*found.notes, *notes))
 
 
 def _piece_batches(reference: Reference, cases: Sequence[Case], count: int) -> list[dict[str, np.ndarray]]:
@@ -234,7 +252,7 @@ def _piece_batches(reference: Reference, cases: Sequence[Case], count: int) -> l
 
 
 def _free(reference: Reference) -> bool:
-    return all(s.shape and isinstance(s.shape[0], str) and s.minimum[0] == 1 for s in reference.inputs)
+    return all(s.minimum[:1] == (1,) and not s.profiles and s.shape[0] != 1 for s in reference.inputs)
 
 
 def _truth(lowered: LoweredModel, graph: TracedGraph, case: Case, notes: list[str]) -> Reference | None:
@@ -249,18 +267,14 @@ def _truth(lowered: LoweredModel, graph: TracedGraph, case: Case, notes: list[st
     return wide
 
 
-def _on_device(built: BuiltArtifact) -> bool:
-    """Whether the artifact itself runs here, in the types it was built with."""
-    return built.not_executed is None and built.runtime != "onnxruntime"
-
-
-def _runner(built: BuiltArtifact, graph: TracedGraph, half: bool, threads: int | None = None) -> Runner:
+def _runner(built: BuiltArtifact, graph: TracedGraph, in_torch: bool, threads: int | None = None) -> Runner:
     types = {s.name: s.dtype for s in graph.inputs}
     try:
-        if half and not _on_device(built):
+        if in_torch and not on_device(built):
             return Typed(TorchRunner(_executed(built, graph).model), types)
         if built.not_executed is not None:
-            return Typed(OnnxRunner(graph.model.SerializeToString(), threads=threads), types)
+            model = _executed(built, graph).model
+            return Typed(OnnxRunner(model.SerializeToString(), threads=threads), types)
         return Typed(_opened(built, threads), types)
     except InputError as error:
         raise VerificationError(f"{built.primary.name} was built but cannot be opened: {error}") from error
@@ -284,16 +298,3 @@ def _wiring(built: BuiltArtifact, graph: TracedGraph, case: Case) -> list[str]:
     return [
         "it also runs in ONNX Runtime on CPU, which computes 16-bit types in float32: no evidence of them"
     ]
-
-
-def _subject(built: BuiltArtifact, half: bool) -> str:
-    if half and not _on_device(built):
-        what = built.primary.name
-        if built.not_executed is not None:
-            what = f"the ONNX graph {what} was built from"
-        return f"{what}, in torch, rounding after every operator to the types it states"
-    if built.not_executed is not None:
-        return f"the ONNX graph {built.primary.name} was built from, in ONNX Runtime {version()} on CPU"
-    if built.runtime == "onnxruntime":
-        return f"{built.primary.name} in ONNX Runtime {version()} on CPU"
-    return f"{built.primary.name} in {built.runtime}"

@@ -83,7 +83,8 @@ def test_the_literal_gate_is_exported_only_as_asked(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [
-        (("--int8",), 3, "precision int8 is not available"),
+        (("--int8",), 2, "int8 needs real samples"),
+        (("--fp8", "--calib", str(IMAGES)), 3, "fp8 is for TensorRT"),
         (("--bf16", "--opset", "20"), 2, "bf16 needs opset 22"),
         (("--io-dtype", "int8"), 2, "--io-dtype is fp32, fp16 or bf16"),
         (("--gate", "exakt"), 2, "did you mean 'exact'"),

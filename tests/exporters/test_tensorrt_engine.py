@@ -13,6 +13,7 @@ from exporters.tensorrt_engine import TensorRTExporter, TensorRTRTXExporter
 from exporters.trt import platform
 from exporters.trt.build import Plan, build_plan
 from exporters.trt.layers import read_kernels
+from exporters.trt.process import BuildProcess
 from exporters.trt.report import report
 from exporters.trt.settings import BuildRequest
 from scconv_deploy.artifacts import TensorSpec, TracedGraph
@@ -32,6 +33,7 @@ from scconv_deploy.scconv.spec import (
     SRUSpec,
 )
 from scconv_deploy.scconv.style import GraphStyle
+from scconv_deploy.tensorrt_options import Keep, TensorRTOptions, Verbosity
 from tests.exporters.trt.models import DYNAMIC, SILENCE, STATIC, conv_chain, conv_relu, rtx, rtx_platform
 from tests.exporters.trt.test_watch import Recorder
 
@@ -64,7 +66,7 @@ def test_an_engine_and_its_graph_are_written_and_described(tmp_path: Path) -> No
     assert built.tool_versions == {"tensorrt_rtx": rtx().__version__}
     assert built.details["compute_capabilities"] == ["sm_80", "sm_86", "sm_89", "sm_120", "sm_121"]
     profile = [{"input": "x", "min": [1, 3, 16, 16], "opt": [4, 3, 16, 16], "max": [8, 3, 16, 16]}]
-    assert built.details["profile"] == profile
+    assert built.details["profile"] == [profile]
     assert built.kernel_report is not None
     assert built.kernel_report.kernels_per_block["layer1.0.conv2"] >= 1
     assert built.kernel_report.bytes_moved > 4 * (3 + 8) * 16 * 16 * 4
@@ -193,7 +195,7 @@ def test_a_report_that_cannot_be_made_costs_a_note_and_not_the_engine(
 ) -> None:
     rtx()
     plan = Plan(b"plan", layers, {}, [], 0.1, ("a warning",))
-    monkeypatch.setattr(tensorrt_engine, "build_plan", lambda *arguments: plan)
+    monkeypatch.setattr(BuildProcess, "plan", lambda *arguments: plan)
     built = TensorRTRTXExporter().build(_traced(conv_relu()), RTX, tmp_path, SILENCE)
     assert built.primary.read_bytes() == b"plan"
     assert built.kernel_report is None
@@ -265,7 +267,50 @@ def test_the_style_is_the_cheapest_that_the_builder_makes(tmp_path: Path) -> Non
     rtx()
     chosen = TensorRTRTXExporter().style(RTX)
     best = _cost(chosen, tmp_path)
-    for field in ("where_mask", "merged_y2", "concat_fuse"):
-        other = _cost(replace(chosen, **{field: not getattr(chosen, field)}), tmp_path)
-        # Kernels only: which form moves fewer bytes depends on the net (ResNet-50's figures are in `style`).
+    turned: dict[str, bool | int] = {
+        "where_mask": False,
+        "centred_norm": False,
+        "cru_convolutions": 5,
+    }
+    for field, value in turned.items():
+        other = _cost(replace(chosen, **{field: value}), tmp_path)  # type: ignore[arg-type]
+        # Kernels only: which form moves fewer bytes depends on the net (ResNet-50's figures are in `exporters.trt.forms`).
         assert best[0] <= other[0], f"{field} should be turned round: {other} against {best}"
+
+
+def test_a_quiet_engine_gets_its_report_from_a_second_build(tmp_path: Path) -> None:
+    """Below detailed verbosity the builder logs no kernels, so nobody would know what was built."""
+    rtx()
+    loud, quiet = tmp_path / "loud", tmp_path / "quiet"
+    loud.mkdir()
+    quiet.mkdir()
+    detailed = TensorRTRTXExporter().build(_traced(conv_relu()), RTX, loud, SILENCE)
+    config = replace(RTX, tensorrt=TensorRTOptions(profiling_verbosity=Verbosity.NONE))
+    silent = TensorRTRTXExporter().build(_traced(conv_relu()), config, quiet, SILENCE)
+    assert silent.kernel_report is not None
+    assert detailed.kernel_report is not None
+    assert silent.kernel_report.kernels == detailed.kernel_report.kernels
+    assert silent.primary.read_bytes() != detailed.primary.read_bytes()
+    assert any("that of a second build" in note for note in silent.notes)
+    assert not any("that of a second build" in note for note in detailed.notes)
+
+
+def test_several_builds_are_reported_and_static_ones_are_the_same_bytes(tmp_path: Path) -> None:
+    rtx()
+    config = replace(RTX, tensorrt=TensorRTOptions(builds=3, keep=Keep.BYTES))
+    built = TensorRTRTXExporter().build(_traced(conv_relu()), config, tmp_path, SILENCE)
+    spread = built.details["builds"]
+    assert isinstance(spread, dict)
+    assert (spread["builds"], spread["different_engines"], spread["unit"]) == (3, 1, "bytes moved")
+    assert built.notes[0].startswith("all 3 builds gave the same engine, byte for byte")
+    assert sorted(f.name for f in tmp_path.iterdir()) == ["model.engine", "model.onnx"]
+
+
+def test_an_option_that_the_platform_lacks_is_refused_by_the_check_and_by_the_build(tmp_path: Path) -> None:
+    rtx()
+    config = replace(RTX, tensorrt=TensorRTOptions(version_compatible=True))
+    with pytest.raises(CapabilityError, match="cannot honour --versionCompatible"):
+        TensorRTRTXExporter().check(config)
+    with pytest.raises(CapabilityError, match="cannot honour --versionCompatible"):
+        TensorRTRTXExporter().build(_traced(conv_relu()), config, tmp_path, SILENCE)
+    assert list(tmp_path.iterdir()) == []

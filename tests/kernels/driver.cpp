@@ -44,10 +44,16 @@ struct Buffer {
 
 struct Shape {
   size_t batch, channels, plane, groups;
+  size_t block = 0;
 };
 
 const Shape kShapes[] = {{0, 4, 9, 2}, {1, 2, 1, 1},     {1, 6, 35, 3},   {2, 8, 15, 5},
                          {5, 6, 7, 2}, {1, 16, 4100, 4}, {6, 4, 2500, 2}, {3, 2, 20001, 1}};
+
+// Groups of whole blocks, of parts of a block, and across blocks.
+const Shape kBlocked[] = {{0, 32, 9, 2, 16},  {1, 32, 1, 1, 16},   {1, 64, 35, 4, 16}, {2, 32, 15, 8, 16},
+                          {5, 96, 7, 4, 16},  {1, 32, 4100, 2, 16}, {6, 32, 300, 1, 16}, {1, 16, 35, 1, 8},
+                          {3, 48, 700, 16, 8}, {4, 16, 5, 4, 8}};
 
 const float* floats(const Buffer& buffer) { return static_cast<const float*>(buffer.get()); }
 
@@ -69,6 +75,7 @@ void run_sru(const Shape& shape, int bits, scconv::Type type, const scconv::Kern
   sru.channels = shape.channels;
   sru.plane = shape.plane;
   sru.groups = shape.groups;
+  sru.block = shape.block;
   sru.epsilon = 1e-5;
   sru.scale = sru.shift = sru.weight = floats(scale);
   sru.mask = floats(mask);
@@ -83,9 +90,10 @@ void run_fuse(const Shape& shape, int bits, scconv::Type type, const scconv::Ker
   fuse.form.pair = bits & 1;
   fuse.form.affine = bits & 2;
   fuse.form.relu = bits & 4;
+  fuse.form.added = bits & 8;
   const size_t values = shape.batch * shape.channels * shape.plane;
   const Buffer scale(shape.channels, scconv::kFloat);
-  const Buffer y1(values, type), y2(values, type), out(values, type);
+  const Buffer y1(values, type), y2(values, type), added(values, type), out(values, type);
   fuse.type = type;
   fuse.batch = shape.batch;
   fuse.channels = shape.channels;
@@ -93,6 +101,8 @@ void run_fuse(const Shape& shape, int bits, scconv::Type type, const scconv::Ker
   fuse.scale = fuse.shift = floats(scale);
   fuse.y1 = y1.get();
   fuse.y2 = y2.get();
+  fuse.added = added.get();
+  fuse.block = shape.block;
   fuse.out = out.get();
   scconv::compute(fuse, kernels, Threads());
 }
@@ -107,8 +117,13 @@ int main() {
     for (const Shape& shape : kShapes) {
       for (const scconv::Type type : {scconv::kFloat, scconv::kHalf}) {
         for (int bits = 0; bits < 64; ++bits) run_sru(shape, bits, type, scconv::kernels());
-        for (int bits = 0; bits < 8; ++bits) run_fuse(shape, bits, type, scconv::kernels());
+        for (int bits = 0; bits < 16; ++bits) run_fuse(shape, bits, type, scconv::kernels());
       }
+    }
+    for (const Shape& shape : kBlocked) {
+      const scconv::Kernels& kernels = *scconv::kernels_for(shape.block);
+      for (int bits = 0; bits < 64; ++bits) run_sru(shape, bits, scconv::kFloat, kernels);
+      for (int bits = 0; bits < 16; ++bits) run_fuse(shape, bits, scconv::kFloat, kernels);
     }
   }
   std::printf("%d builds ran\n", builds);

@@ -18,8 +18,8 @@ SRU_FORMS = tuple(
 FUSE_FORMS = tuple(
     "_".join(["CRUFuse", fuse, *flags])
     for fuse in ("joint", "pair")
-    for count in range(3)
-    for flags in combinations(("affine", "relu"), count)
+    for count in range(4)
+    for flags in combinations(("affine", "add", "relu"), count)
 )
 
 

@@ -91,8 +91,15 @@ def sru(case: SRUCase, x: np.ndarray) -> Expected:
     return Expected(halves, (size, size), flips)
 
 
-def fuse(operator: str, y1: np.ndarray, y2: np.ndarray, scale: np.ndarray, shift: np.ndarray) -> Expected:
-    """Equations 7 to 9, with a folded BatchNorm and a ReLU where the name says so."""
+def fuse(
+    operator: str,
+    y1: np.ndarray,
+    y2: np.ndarray,
+    scale: np.ndarray,
+    shift: np.ndarray,
+    added: np.ndarray | None = None,
+) -> Expected:
+    """Equations 7 to 9, with a folded BatchNorm, a residual and a ReLU where the name says so."""
     flags = operator.split("_")
     wide = y1.astype(np.float64), y2.astype(np.float64)
     q = [y.mean(axis=(2, 3), keepdims=True) for y in wide]
@@ -107,6 +114,9 @@ def fuse(operator: str, y1: np.ndarray, y2: np.ndarray, scale: np.ndarray, shift
     if "affine" in flags:
         a, c = scale.astype(np.float64).reshape(-1, 1, 1), shift.astype(np.float64).reshape(-1, 1, 1)
         out, size = a * out + c, np.abs(a) * size + np.abs(c)
+    if "add" in flags:
+        assert added is not None
+        out, size = out + added.astype(np.float64), size + np.abs(added)
     if "relu" in flags:
         out = np.maximum(out, 0)
     # Rounding of the means moves the weights by as much, in relative terms.

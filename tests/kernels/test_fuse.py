@@ -30,13 +30,19 @@ def run(
     operator: str, y: tuple[np.ndarray, np.ndarray], library: Path | None, threads: int = 1
 ) -> np.ndarray:
     model = fuse_model(operator, constants(y[0].shape[1]), y[0].dtype.type)
-    out: np.ndarray = session(model, library, threads).run(None, {"y1": y[0], "y2": y[1]})[0]
+    given = dict(zip(("y1", "y2"), y, strict=True)) | added(operator, y[0])
+    out: np.ndarray = session(model, library, threads).run(None, given)[0]
     return out
+
+
+def added(operator: str, y1: np.ndarray) -> dict[str, np.ndarray]:
+    """The residual, where the operator takes one."""
+    return {"added": image(y1.shape, 5, y1.dtype.type)} if "add" in operator.split("_") else {}
 
 
 def expected(operator: str, y: tuple[np.ndarray, np.ndarray]):
     named = constants(y[0].shape[1])
-    return fuse(operator, y[0], y[1], named["scale"], named["shift"])
+    return fuse(operator, y[0], y[1], named["scale"], named["shift"], **added(operator, y[0]))
 
 
 @pytest.mark.parametrize("operator", FUSE_FORMS)
@@ -100,6 +106,7 @@ def test_nan_and_infinity_as_in_the_standard_form(operator: str, value: float, l
         (lambda y, k: run("CRUFuse_joint", y, k), "BatchNorm left out"),
         (lambda y, k: run("CRUFuse_pair_affine", y, k), "the other softmax"),
         (lambda y, k: run("CRUFuse_joint_affine_relu", y, k), "a ReLU too many"),
+        (lambda y, k: run("CRUFuse_joint_affine_add", y, k), "a residual too many"),
         (lambda y, k: run("CRUFuse_joint_affine", y, k) * np.float32(1 + 1e-4), "a little off"),
     ],
 )

@@ -63,8 +63,10 @@ def test_fuse(operator, extents, offset, dtype, threads, seed, library: Path) ->
     generator = np.random.default_rng(seed)
     named = {k: generator.normal(size=extents[1]).astype(np.float32) for k in ("scale", "shift")}
     y1, y2 = image(extents, seed, dtype), (image(extents, seed + 1) + offset).astype(dtype)
-    got = session(fuse_model(operator, named, dtype), library, threads).run(None, {"y1": y1, "y2": y2})
-    assert worst(fuse(operator, y1, y2, named["scale"], named["shift"]), tuple(got)) < TOLERANCE
+    more = {"added": image(extents, seed + 2, dtype)} if "add" in operator.split("_") else {}
+    given = {"y1": y1, "y2": y2, **more}
+    got = session(fuse_model(operator, named, dtype), library, threads).run(None, given)
+    assert worst(fuse(operator, y1, y2, named["scale"], named["shift"], **more), tuple(got)) < TOLERANCE
 
 
 @pytest.mark.parametrize("bits", [range(0x10000)])

@@ -15,6 +15,7 @@ COMPILER = shutil.which("g++") or shutil.which("clang++")
 FLAGS = ["-std=c++17", "-O1", "-g", "-Wno-psabi", "-Wno-maybe-uninitialized", "-pthread", f"-I{SOURCES}"]
 AVX2 = ["-mavx2", "-mfma", "-mf16c"]
 AVX512 = [*AVX2, "-mavx512f", "-mavx512bw", "-mavx512cd", "-mavx512dq", "-mavx512vl"]
+ONCE = ("dispatch", "sru", "sru_blocked", "fuse", "fuse_blocked")
 IS_X86 = platform.machine().lower() in ("x86_64", "amd64")
 BUILDS = {"plain": [], "avx2": AVX2, "avx512": AVX512} if IS_X86 else {"plain": []}
 
@@ -29,7 +30,10 @@ def build(folder: Path, driver: Path, flags: list[str]) -> Path:
     common = [str(COMPILER), *FLAGS, *flags, *(["-DSCCONV_X86_BUILDS"] if IS_X86 else [])]
     jobs = {
         path.stem: ([], path)
-        for path in (driver, *(SOURCES / f"{n}.cpp" for n in ("dispatch", "sru", "fuse")))
+        for path in (
+            driver,
+            *(SOURCES / f"{n}.cpp" for n in ("dispatch", "sru", "sru_blocked", "fuse", "fuse_blocked")),
+        )
     }
     for name, extra in BUILDS.items():
         jobs[f"loops_{name}"] = ([*extra, f"-DSCCONV_BUILD={name}"], SOURCES / "inner_loops.cpp")
@@ -60,12 +64,16 @@ def test_nothing_is_found(sanitizer: str, tmp_path: Path) -> None:
         ("thread", "sru.y_b = b.get()", "sru.y_b = a.get()", "data race"),
     ],
 )
-def test_the_alarm_rings(sanitizer: str, old: str, new: str, found: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("layout", ["planar", "blocked"])
+def test_the_alarm_rings(sanitizer: str, old: str, new: str, found: str, layout: str, tmp_path: Path) -> None:
     """An output that is one value short, and one that two threads write."""
     text = DRIVER.read_text(encoding="utf-8")
+    shapes = "kShapes" if layout == "blocked" else "kBlocked"
+    text = text.replace(f"for (const Shape& shape : {shapes})", "for (const Shape& shape : kNone)")
+    text = text.replace("const float* floats(", "const std::vector<Shape> kNone;\n\nconst float* floats(", 1)
     assert old in text
     # The empty batch has no value to be short of.
-    broken = text.replace(old, new).replace("{0, 4, 9, 2}, ", "")
+    broken = text.replace(old, new).replace("{0, 4, 9, 2}, ", "").replace("{0, 32, 9, 2, 16},", "")
     if sanitizer == "thread":
         # Halves that start one channel apart: every channel but the ends is written by two tasks.
         broken = broken.replace(

@@ -22,9 +22,11 @@ import numpy as np
 import onnxruntime
 from pathlib import Path
 from tests.kernels.forms import FUSE_FORMS, SRU_FORMS, image, sru_case
-from tests.kernels.models import fuse_model, session, sru_model
+from scconv_deploy.runtime.onnx import OnnxRunner
+from tests.kernels.models import from_blocks, fuse_model, in_blocks, session, sru_model
 from tests.kernels.reference import fuse, sru, worst
 from tests.kernels.test_precedence import lying
+from tests.runtime.blocked_models import SIZE, with_convolutions
 
 library = Path(sys.argv[1])
 assert onnxruntime.__version__ == sys.argv[2], onnxruntime.__version__
@@ -40,10 +42,24 @@ named = {k: np.linspace(0.5, 1.5, 8).astype(np.float32) for k in ("scale", "shif
 for operator in FUSE_FORMS:
     for dtype in (np.float32, np.float16):
         y = {"y1": image((2, 8, 6, 6), 0, dtype), "y2": image((2, 8, 6, 6), 1, dtype)}
-        want = fuse(operator, y["y1"], y["y2"], named["scale"], named["shift"])
+        y |= {"added": image((2, 8, 6, 6), 2, dtype)} if "add" in operator.split("_") else {}
+        want = fuse(operator, scale=named["scale"], shift=named["shift"], **y)
         model = fuse_model(operator, named, dtype, opset=18)
         assert worst(want, tuple(session(lying(model), library, 2).run(None, y))) < 1e-6, operator
         assert worst(want, tuple(session(model, None).run(None, y))) < 2e-6, operator
+x = image((2, 64, 6, 6), 0)
+case = sru_case("SRU_soft", 64, 4, 1)
+for block in (8, 16):
+    given = {"x": in_blocks(x, block)}
+    got = session(sru_model(case, np.float32, block=block), library, 2).run(None, given)
+    assert worst(sru(case, x), tuple(from_blocks(y, block) for y in got)) < 1e-6, block
+folder = Path(sys.argv[3])
+with_convolutions(folder / "model.onnx")
+given = {"x": image((2, 16, *SIZE), 0)}
+with OnnxRunner(folder / "model.onnx") as on_blocks, OnnxRunner(folder / "model.onnx", use_blocks=False) as planar:
+    assert on_blocks.layout in ("NCHW8c", "NCHW16c"), on_blocks.layout
+    assert planar.layout == "NCHW"
+    np.testing.assert_allclose(on_blocks.run(given)["y"], planar.run(given)["y"], rtol=1e-4, atol=1e-5)
 print("agreed")
 """
 
@@ -55,9 +71,13 @@ def test_kernels_and_functions_on(version: str, library: Path, tmp_path: Path) -
     done = subprocess.run([*install, f"onnxruntime=={version}"], capture_output=True, text=True, check=False)
     if done.returncode:
         pytest.skip(f"onnxruntime {version} cannot be installed here: {done.stderr.strip().splitlines()[-1]}")
-    env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), str(ROOT)])}
+    env = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join([str(tmp_path), str(ROOT)]),
+        "XDG_CACHE_HOME": str(tmp_path / "cache"),
+    }
     ran = subprocess.run(
-        [sys.executable, "-c", PROGRAM, str(library), version],
+        [sys.executable, "-c", PROGRAM, str(library), version, str(tmp_path)],
         env=env,
         cwd=tmp_path,
         capture_output=True,

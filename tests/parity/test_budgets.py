@@ -10,7 +10,7 @@ import pytest
 from scconv_deploy.config import Budgets, ErrorStat, Precision
 from scconv_deploy.metrics import gated_value, judge
 from scconv_deploy.parity.budgets import FLIP_RATE, end_budgets, gate_budgets, settle, task_budget
-from scconv_deploy.tolerances import LIMITS
+from scconv_deploy.tolerances import END_TO_END_TF32, LIMITS
 from scconv_deploy.verdicts import TOP1, Comparison, GateCheck, PieceCheck, TaskMetric, Tolerance, Verdict
 
 
@@ -103,3 +103,13 @@ def test_a_16_bit_border_may_round_once_and_no_more() -> None:
     assert border.tolerance("z").rtol == plain.rtol
     asked = settle(Precision.FP32, Budgets(rtol={"": 1e-4}), {"y": "bfloat16"})
     assert asked.tolerance("y").rtol == 1e-4
+
+
+def test_tf32_widens_the_end_to_end_default_of_fp32_and_nothing_else() -> None:
+    plain, tf32 = settle(Precision.FP32, Budgets()), settle(Precision.FP32, Budgets(tf32=True))
+    assert tf32.tolerance("y") == END_TO_END_TF32 != plain.tolerance("y")
+    assert tf32.max_flip_rate == plain.max_flip_rate
+    assert tf32.limits.structure == plain.limits.structure
+    assert settle(Precision.FP16, Budgets(tf32=True)).tolerance("y") == LIMITS["fp16"].end_to_end
+    asked = settle(Precision.FP32, Budgets(atol={"": 1e-9}, tf32=True)).tolerance("y")
+    assert (asked.atol, asked.rtol) == (1e-9, 0.0), "the user's own limit comes first"

@@ -66,9 +66,10 @@ def write_bundle(folder: Path) -> Path:
     return folder
 
 
-def write_manifest(folder: Path, manifest: dict[str, Any]) -> None:
+def write_manifest(
+    folder: Path, manifest: dict[str, Any], names: tuple[str, ...] = ("model.onnx", "samples.npz")
+) -> None:
     """Write it with the present files' hashes, as a forger would."""
-    names = ("model.onnx", "samples.npz")
     manifest["files"] = {
         n: {"sha256": hashlib.sha256((folder / n).read_bytes()).hexdigest()}
         for n in names

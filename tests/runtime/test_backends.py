@@ -11,6 +11,7 @@ import pytest
 from scconv_deploy.errors import CapabilityError, InputError
 from scconv_deploy.runtime import tensorrt
 from scconv_deploy.runtime.backends import open_runner
+from scconv_deploy.runtime.engine_options import EngineOptions
 from scconv_deploy.runtime.onnx import OnnxRunner
 from tests.runtime.bundles import write_model
 
@@ -29,7 +30,7 @@ def test_onnxruntime_runs_the_file(model: Path) -> None:
         np.testing.assert_array_equal(opened.run({"x": x})["y"], 2 * x)
 
 
-@pytest.mark.parametrize("name", ["onnx", "ONNXRuntime", "", "openvino"])
+@pytest.mark.parametrize("name", ["onnx", "ONNXRuntime", "", "OpenVINO"])
 def test_an_unknown_runtime_is_refused(name: str, model: Path) -> None:
     with pytest.raises(InputError, match=f"cannot run '{name}' artifacts; upgrade it"):
         open_runner(name, model)
@@ -44,13 +45,14 @@ def test_an_unavailable_provider_is_never_replaced(model: Path) -> None:
 def test_engines_go_to_tensorrt_and_have_no_providers(
     name: str, model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    opened: list[tuple[Path, str]] = []
-    monkeypatch.setattr(tensorrt, "TensorRTRunner", lambda path, runtime: opened.append((path, runtime)))
+    opened: list[tuple[object, ...]] = []
+    monkeypatch.setattr(tensorrt, "TensorRTRunner", lambda *given: opened.append(given))
     with pytest.raises(InputError, match=f"a {name} engine has no providers"):
         open_runner(name, model, provider="CPUExecutionProvider")
     assert opened == []
-    open_runner(name, model)
-    assert opened == [(model, name)]
+    options = EngineOptions(contexts=2)
+    open_runner(name, model, options=options, manifest={"runtime": name})
+    assert opened == [(model, name, options, {"runtime": name})]
 
 
 def test_onnx_runtime_that_is_not_installed(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:

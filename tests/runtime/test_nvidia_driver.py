@@ -10,7 +10,7 @@ from scconv_deploy.runtime.nvidia_driver import Gpu, NoGpu, probe
 
 
 class _Driver:
-    """libcuda's five functions; ``failing`` answers an error code instead."""
+    """libcuda's six functions; ``failing`` answers an error code instead."""
 
     def __init__(self, count: int = 1, failing: str | None = None) -> None:
         self._count, self._failing = count, failing
@@ -33,6 +33,10 @@ class _Driver:
         value._obj.value = {75: 8, 76: 9}[attribute]
         return self._status("cuDeviceGetAttribute")
 
+    def cuDriverGetVersion(self, found: Any) -> int:  # noqa: N802
+        found._obj.value = 13010
+        return self._status("cuDriverGetVersion")
+
 
 def _with(monkeypatch: pytest.MonkeyPatch, driver: _Driver) -> None:
     monkeypatch.setattr(ctypes, "CDLL", lambda name: driver)
@@ -40,7 +44,12 @@ def _with(monkeypatch: pytest.MonkeyPatch, driver: _Driver) -> None:
 
 def test_a_gpu_is_named_with_its_compute_capability(monkeypatch: pytest.MonkeyPatch) -> None:
     _with(monkeypatch, _Driver())
-    assert probe() == Gpu("NVIDIA L4", "sm_89")
+    assert probe() == Gpu("NVIDIA L4", "sm_89", (13, 1))
+
+
+def test_a_driver_that_does_not_say_its_version_is_still_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    _with(monkeypatch, _Driver(failing="cuDriverGetVersion"))
+    assert probe() == Gpu("NVIDIA L4", "sm_89", None)
 
 
 @pytest.mark.parametrize(

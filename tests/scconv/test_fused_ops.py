@@ -40,7 +40,8 @@ def test_a_specification_has_one_name_and_every_name_is_reached() -> None:
         for affine in (False, True)
         for relu in (False, True)
     }
-    assert made == set(FUSE_FORMS)
+    # A residual is taken in by the runtime alone (runtime/blocked.py).
+    assert made == {name for name in FUSE_FORMS if "_add" not in name}
 
 
 @pytest.mark.parametrize("opset", OPSETS)

@@ -10,11 +10,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from scconv_deploy.artifacts import ShapeBounds
 from scconv_deploy.config import Budgets, ErrorStat, ExportConfig, GateForm, Precision, shape_ranges
 from scconv_deploy.errors import InputError
 from scconv_deploy.runtime.engine import open_bundle
 from scconv_deploy.scconv.style import GraphStyle
+from scconv_deploy.shape_profiles import parse_profiles
 from scconv_deploy.stages import package, reopen
+from scconv_deploy.tensorrt_options import MIB, Keep, Pool, TensorRTOptions
 from scconv_deploy.verdicts import GoldenSamples
 from scconv_deploy.workspace import sha256
 from tests.stages.small import CONFIG, EXAMPLE, built_in, half_config, ready
@@ -88,18 +91,37 @@ def test_reproduce_holds_every_choice_and_no_default() -> None:
         trust=("nets", "more"),
         calib=Path("real.npz"),
         compute_capabilities=("8.6", "9.0"),
-        workspace_mib=64,
+        profiles=parse_profiles(["b:1x2/2x2/3x2", "b:4x2"]),
+        tensorrt=TensorRTOptions({Pool.WORKSPACE: 64 * MIB}, refit=True, builds=3, keep=Keep.SIZE),
         simplify=False,
         verify=False,
         seed=7,
     )
     assert shlex.split(package.reproduce(source, chosen))[1:] == [
         *("my model.pt", "--target", "trt", "--precision", "fp32", "--opset", "18"),
-        *("--input-shape", "a:1x3", "--minShapes=b:1x2", "--optShapes=b:2x2", "--maxShapes=b:4x2"),
-        *("--factory", "nets:make", "--variant", "F3", "--calib", "real.npz", "--workspace", "64"),
+        *("--input-shape", "a:1x3", "--profile=b:1x2/2x2/3x2", "--profile=b:4x2"),
+        *("--memPoolSize=workspace:64", "--keep=size", "--builds=3", "--refit"),
+        *("--factory", "nets:make", "--variant", "F3", "--calib", "real.npz"),
         *("--compute-capability", "8.6,9.0", "--trust", "nets", "--trust", "more"),
         *("--seed", "7", "--no-simplify", "--no-verify"),
     ]
+
+
+def test_reproduce_writes_one_range_as_three_shapes() -> None:
+    one = replace(CONFIG, shapes=shape_ranges(minimum=["b:1x2"], optimum=["b:2x2"], maximum=["b:4x2"]))
+    words = shlex.split(package.reproduce(ready().source, one))
+    assert words[-3:] == ["--minShapes=b:1x2", "--optShapes=b:2x2", "--maxShapes=b:4x2"]
+
+
+def test_builder_options_and_profiles_come_back_from_a_bundle(tmp_path: Path) -> None:
+    options = TensorRTOptions({Pool.TACTIC_SHARED_MEM: 48 * 1024}, tf32=True, builds=2, keep=Keep.KERNELS)
+    package.run(contents(tmp_path), replace(CONFIG, tensorrt=options), tmp_path)
+    assert reopen.run(tmp_path).config.tensorrt == options
+    manifest = json.loads((tmp_path / "manifest.json").read_text())
+    assert "--memPoolSize=tacticSharedMem:48K --keep=kernels --builds=2 --tf32" in manifest["reproduce"]
+    bounds = [{"minimum": [1, 2], "optimum": [1, 2], "maximum": [3, 2]}]
+    spec = {"name": "x", "dtype": "float32", "shape": ["n", 2], "profiles": bounds}
+    assert reopen.tensor_spec(spec).profiles == (ShapeBounds((1, 2), (1, 2), (3, 2)),)
 
 
 def test_reproduce_names_gate_io_type_and_budgets_where_they_were_chosen() -> None:

@@ -59,6 +59,14 @@ std::atomic<const Kernels*>& chosen() {
 
 const Kernels& kernels() { return *chosen().load(std::memory_order_relaxed); }
 
+const Kernels* kernels_for(size_t block) {
+  if (kernels().blocked(block) != nullptr) return &kernels();
+  for (const Build& build : kBuilds) {
+    if (build.kernels->blocked(block) != nullptr && build.runs_here()) return build.kernels;
+  }
+  return nullptr;
+}
+
 bool select_kernels(const char* name) {
   for (const Build& build : kBuilds) {
     if (std::strcmp(build.kernels->name, name) == 0 && build.runs_here()) {

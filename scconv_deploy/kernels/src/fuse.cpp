@@ -38,8 +38,10 @@ class Computation {
     const float scale = fuse_.form.affine ? fuse_.scale[channel] : 1.0f;
     const float shift = fuse_.form.affine ? fuse_.shift[channel] : 0.0f;
     void* out = static_cast<char*>(fuse_.out) + index * fuse_.plane * item_;
-    kernels_.combine[fuse_.type][fuse_.form.relu](at(fuse_.y1, index), at(fuse_.y2, index), out, fuse_.plane,
-                                                  weights[0] * scale, weights[fuse_.channels] * scale, shift);
+    const void* added = fuse_.form.added ? at(fuse_.added, index) : nullptr;
+    kernels_.combine[fuse_.type][fuse_.form.added][fuse_.form.relu](
+        at(fuse_.y1, index), at(fuse_.y2, index), added, out, fuse_.plane, weights[0] * scale,
+        weights[fuse_.channels] * scale, shift);
   }
 
  private:
@@ -58,6 +60,7 @@ class Computation {
 
 void compute(const Fuse& fuse, const Kernels& kernels, const Parallel& parallel) {
   if (fuse.batch == 0 || fuse.plane == 0 || fuse.channels == 0) return;
+  if (fuse.block != 0) return compute_blocked(fuse, kernels, parallel);
   const Computation work(fuse, kernels);
   const size_t channels = fuse.channels, values = 2 * fuse.batch * channels * fuse.plane;
   if (fuse.batch >= kSamplesApart) {

@@ -38,11 +38,29 @@ inline void merge(Moments& into, const Moments& other) {
   into.high = other.high > into.high ? other.high : into.high;
 }
 
+// A mean of few values has no others to even its rounding out: their sum is taken in double from the start.
+constexpr size_t kFew = 16 * kLanes;
+
 template <typename T>
-inline Moments block_moments(const T* x, size_t count) {
+inline double exact_sum(const T* x, size_t count) {
+  double sum = 0.0;
+  size_t i = 0;
+  for (; i + kLanes <= count; i += kLanes) sum += total(load(x + i));
+  return i < count ? sum + total(load_rest(x, count, Floats{})) : sum;
+}
+
+template <typename T>
+inline double block_mean(const T* x, size_t count) {
+  const double values = static_cast<double>(count);
+  if (count <= kFew) return exact_sum(x, count) / values;
   // From the first value on, so that a mean far from zero takes no digits from the distances.
   const float pivot = load_some(x, 1)[0];
-  const double mean = pivot + block_sum(x, count, all(pivot)) / static_cast<double>(count);
+  return pivot + block_sum(x, count, all(pivot)) / values;
+}
+
+template <typename T>
+inline Moments block_moments(const T* x, size_t count) {
+  const double mean = block_mean(x, count);
   const float centre = static_cast<float>(mean);
   const Floats middle = all(centre);
   Floats q0{}, q1{}, low = middle, high = middle;
@@ -116,8 +134,21 @@ struct Branches {
   Floats rest;
 };
 
+// A ChannelGate per lane.
+struct LaneGate {
+  Floats slope;
+  Floats centre;
+  Floats offset;
+  Floats weight;
+  Floats mask;
+};
+
+inline LaneGate lanes_of(const ChannelGate& c) {
+  return {all(c.slope), all(c.centre), all(c.offset), all(c.weight), all(c.mask)};
+}
+
 template <Gate kGate, bool kNormalised, Reach kReach>
-inline Branches branches(Floats x, const ChannelGate& c, const RunGate& run) {
+inline Branches branches(Floats x, const LaneGate& c, float threshold, int32_t at_least) {
   // Centred first: where x is the mean exactly, s is the shift exactly, however large the mean.
   const Floats affine = c.slope * (x - c.centre) + c.offset;
   const Floats s = kNormalised ? c.weight * affine : affine;
@@ -127,8 +158,8 @@ inline Branches branches(Floats x, const ChannelGate& c, const RunGate& run) {
     const Floats kept = c.mask * p;
     return {kept, p - kept};
   } else {
-    const Floats logit = all(run.logit);
-    const Ints above = (s > logit) | ((s == logit) & run.at_least);
+    const Floats logit = all(threshold);
+    const Ints above = (s > logit) | ((s == logit) & at_least);
     const Floats m = above ? all(1.0f) : Floats{};
     // Products with 0 and 1, not selections: 0 * inf is NaN in the standard form too.
     if constexpr (kGate == kHard) {
@@ -143,6 +174,17 @@ inline Branches branches(Floats x, const ChannelGate& c, const RunGate& run) {
   }
 }
 
+struct Halves {
+  Floats a;
+  Floats b;
+};
+
+template <bool kWithin>
+inline Halves halves(const Branches& a, const Branches& b) {
+  if constexpr (kWithin) return {a.kept + b.kept, a.rest + b.rest};
+  return {a.kept + b.rest, b.kept + a.rest};
+}
+
 template <typename T, Gate kGate, bool kNormalised, bool kWithin, Reach kReach>
 void gate_run(const void* given_a, const void* given_b, void* made_a, void* made_b, size_t count,
               const RunGate& run) {
@@ -150,18 +192,13 @@ void gate_run(const void* given_a, const void* given_b, void* made_a, void* made
   const T* x_b = static_cast<const T*>(given_b);
   T* y_a = static_cast<T*>(made_a);
   T* y_b = static_cast<T*>(made_b);
-  struct Halves {
-    Floats a;
-    Floats b;
-  };
-  const auto halves = [&run](Floats values_a, Floats values_b) -> Halves {
-    const Branches a = branches<kGate, kNormalised, kReach>(values_a, run.a, run);
-    const Branches b = branches<kGate, kNormalised, kReach>(values_b, run.b, run);
-    if constexpr (kWithin) return {a.kept + b.kept, a.rest + b.rest};
-    return {a.kept + b.rest, b.kept + a.rest};
+  const LaneGate gate_a = lanes_of(run.a), gate_b = lanes_of(run.b);
+  const auto gated = [&](Floats a, Floats b) {
+    return halves<kWithin>(branches<kGate, kNormalised, kReach>(a, gate_a, run.logit, run.at_least),
+                           branches<kGate, kNormalised, kReach>(b, gate_b, run.logit, run.at_least));
   };
   if (count < kLanes) {
-    const Halves y = halves(load_some(x_a, count), load_some(x_b, count));
+    const Halves y = gated(load_some(x_a, count), load_some(x_b, count));
     store_some(y_a, y.a, count);
     store_some(y_b, y.b, count);
     return;
@@ -169,7 +206,7 @@ void gate_run(const void* given_a, const void* given_b, void* made_a, void* made
   // The last vector overlaps the one before it: the same values are written twice.
   for (size_t i = 0; i < count; i += kLanes) {
     const size_t at = i + kLanes <= count ? i : count - kLanes;
-    const Halves y = halves(load(x_a + at), load(x_b + at));
+    const Halves y = gated(load(x_a + at), load(x_b + at));
     store(y_a + at, y.a);
     store(y_b + at, y.b);
   }

@@ -2,10 +2,12 @@
 //
 // One type per form, because the model-local function that stands for it elsewhere cannot branch on
 // attributes: SRU_{hard,soft,complement_soft,static}[_std][_ge][_normalised][_within] and
-// CRUFuse_{joint,pair}[_affine][_relu]; scconv/fused_ops.py has the same names.
+// CRUFuse_{joint,pair}[_affine][_add][_relu]; scconv/fused_ops.py has the same names.
 //
 // SRU_*     x (T), scale, shift [, weight][, mask] (float) -> y_a, y_b (T); groups, epsilon [, logit]
-// CRUFuse_* y1, y2 (T) [, scale, shift (float)] -> out (T)
+// CRUFuse_* y1, y2 (T) [, scale, shift (float)][, added (T)] -> out (T)
+//
+// With the attribute `block`, the tensors of type T are in the runtime's blocked layout.
 #pragma once
 
 #include <vector>

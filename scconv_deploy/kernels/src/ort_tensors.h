@@ -19,6 +19,13 @@ struct Tensor {
   size_t rank = 0;
   const void* data = nullptr;
 
+  // Of the same four axes.
+  bool is_image_like(const Tensor& other) const {
+    bool same = rank == kRank && other.rank == kRank;
+    for (size_t i = 0; i < kRank; ++i) same = same && dims[i] == other.dims[i];
+    return same;
+  }
+
   size_t size() const {
     size_t size = 1;
     for (size_t i = 0; i < rank; ++i) size *= static_cast<size_t>(dims[i]);

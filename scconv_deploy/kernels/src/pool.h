@@ -16,26 +16,34 @@ double sum(const void* data, size_t count) {
   return whole;
 }
 
-// out = weight1 * y1 + weight2 * y2 + shift, perhaps followed by ReLU.
-template <typename T, bool kRelu>
-void combine(const void* given1, const void* given2, void* made, size_t count, float weight1, float weight2,
-             float shift) {
+template <bool kRelu>
+inline Floats active(Floats x) {
+  // NaN < 0 is false: it passes, as through the runtime's own Relu.
+  if constexpr (kRelu) return x < 0.0f ? Floats{} : x;
+  return x;
+}
+
+// out = weight1 * y1 + weight2 * y2 + shift [+ added], perhaps followed by ReLU.
+template <typename T, bool kAdded, bool kRelu>
+void combine(const void* given1, const void* given2, const void* given3, void* made, size_t count,
+             float weight1, float weight2, float shift) {
   const T* y1 = static_cast<const T*>(given1);
   const T* y2 = static_cast<const T*>(given2);
+  const T* added = static_cast<const T*>(given3);
   T* out = static_cast<T*>(made);
-  const auto value = [=](Floats a, Floats b) -> Floats {
-    const Floats mixed = weight1 * a + weight2 * b + shift;
-    // NaN < 0 is false: it passes, as through the runtime's own Relu.
-    if constexpr (kRelu) return mixed < 0.0f ? Floats{} : mixed;
-    return mixed;
-  };
+  const auto mixed = [=](Floats a, Floats b) -> Floats { return weight1 * a + weight2 * b + shift; };
   if (count < kLanes) {
-    store_some(out, value(load_some(y1, count), load_some(y2, count)), count);
+    Floats value = mixed(load_some(y1, count), load_some(y2, count));
+    if constexpr (kAdded) value += load_some(added, count);
+    store_some(out, active<kRelu>(value), count);
     return;
   }
+  // The last vector overlaps the one before it, and `out` may not be `added`.
   for (size_t i = 0; i < count; i += kLanes) {
     const size_t at = i + kLanes <= count ? i : count - kLanes;
-    store(out + at, value(load(y1 + at), load(y2 + at)));
+    Floats value = mixed(load(y1 + at), load(y2 + at));
+    if constexpr (kAdded) value += load(added + at);
+    store(out + at, active<kRelu>(value));
   }
 }
 

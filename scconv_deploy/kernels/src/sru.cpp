@@ -2,8 +2,7 @@
 // number of threads); then the gate, by runs in which a channel and its partner stay within one group each.
 #include "sru.h"
 
-#include <cmath>
-
+#include "norm.h"
 #include "scratch.h"
 #include "tasks.h"
 
@@ -12,13 +11,6 @@ namespace {
 
 // 64 KiB of floats: a task worth starting, and half of a sample at the smallest layers.
 constexpr size_t kPiece = 16384;
-
-struct GroupNorm {
-  double mean;
-  double inverse;  // 1 / sigma
-  float low;
-  float high;
-};
 
 class Computation {
  public:
@@ -47,9 +39,7 @@ class Computation {
     const Moments* pieces = pieces_ + index * pieces_per_group_;
     Moments all = pieces[0];
     for (size_t i = 1; i < pieces_per_group_; ++i) all = merged(all, pieces[i]);
-    const double sigma = sru_.form.standard_deviation ? std::sqrt(all.m2 / (all.count - 1.0)) + sru_.epsilon
-                                                      : std::sqrt(all.m2 / all.count + sru_.epsilon);
-    norms_[index] = {all.mean, 1.0 / sigma, all.low, all.high};
+    norms_[index] = norm_of(sru_, all);
   }
 
   // Channel `index % (C/2)` of sample `index / (C/2)`, with its partner.
@@ -63,13 +53,12 @@ class Computation {
       size_t length = sru_.plane - start;
       length = a.left < length ? a.left : length;
       length = b.left < length ? b.left : length;
-      bool is_narrow = true, is_wide = true;
+      Reach reach = kNarrow;
       RunGate run;
-      run.a = channel_gate(norms_[sample * sru_.groups + a.group], channel, is_narrow, is_wide);
-      run.b = channel_gate(norms_[sample * sru_.groups + b.group], partner, is_narrow, is_wide);
+      run.a = channel_gate(sru_, norms_[sample * sru_.groups + a.group], channel, reach);
+      run.b = channel_gate(sru_, norms_[sample * sru_.groups + b.group], partner, reach);
       run.logit = sru_.logit;
       run.at_least = sru_.form.at_least ? -1 : 0;
-      const Reach reach = is_narrow ? kNarrow : is_wide ? kWide : kAnywhere;
       kernels_.gate[sru_.type][sru_.form.gate][sru_.form.normalised][sru_.form.within][reach](
           input(from + start), input(from + shift + start), output(sru_.y_a, to + start),
           output(sru_.y_b, to + start), length, run);
@@ -88,33 +77,6 @@ class Computation {
     return {flat / group_, group_ - flat % group_};
   }
 
-  // Also says whether |s| of this channel stays within the reach of the polynomials. The group's largest and
-  // smallest value bound it; a NaN anywhere makes both comparisons false.
-  ChannelGate channel_gate(const GroupNorm& norm, size_t channel, bool& is_narrow, bool& is_wide) const {
-    ChannelGate gate;
-    const double slope = sru_.scale[channel] * norm.inverse;
-    gate.slope = static_cast<float>(slope);
-    gate.centre = static_cast<float>(norm.mean);
-    // What rounding took from the mean goes into the shift: it is 0 where the mean is a float.
-    gate.offset = static_cast<float>(sru_.shift[channel] - slope * (norm.mean - gate.centre));
-    gate.weight = sru_.form.normalised ? sru_.weight[channel] : 1.0f;
-    gate.mask = sru_.form.gate == kStatic ? sru_.mask[channel] : 0.0f;
-    const double above = norm.high - norm.mean, below = norm.mean - norm.low;
-    const double farthest = above > below ? above : below;
-    const double reach = std::fabs(static_cast<double>(gate.weight)) *
-                         (std::fabs(slope) * farthest + std::fabs(static_cast<double>(sru_.shift[channel])));
-    is_narrow = is_narrow && reach <= kNarrowReach;
-    is_wide = is_wide && reach <= kWideReach;
-    return gate;
-  }
-
-  static Moments merged(const Moments& one, const Moments& other) {
-    const double count = one.count + other.count, delta = other.mean - one.mean;
-    return {count, one.mean + delta * (other.count / count),
-            one.m2 + other.m2 + delta * delta * (one.count * other.count / count),
-            one.low < other.low ? one.low : other.low, one.high > other.high ? one.high : other.high};
-  }
-
   const void* input(size_t at) const { return static_cast<const char*>(sru_.x) + at * item_; }
   void* output(void* y, size_t at) const { return static_cast<char*>(y) + at * item_; }
 
@@ -129,6 +91,7 @@ class Computation {
 
 void compute(const Sru& sru, const Kernels& kernels, const Parallel& parallel) {
   if (sru.batch == 0 || sru.plane == 0) return;
+  if (sru.block != 0) return compute_blocked(sru, kernels, parallel);
   const Computation work(sru, kernels);
   const size_t pieces = work.pieces_per_sample(), pairs = work.pairs_per_sample();
   const size_t values = sru.batch * sru.channels * sru.plane;

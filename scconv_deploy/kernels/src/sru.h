@@ -19,6 +19,7 @@ struct Sru {
   Type type = kFloat;
   size_t batch = 0, channels = 0, plane = 0;  // plane = H * W
   size_t groups = 1;                          // cut from the flat C * H * W values; must divide them
+  size_t block = 0;  // 0: (N, C, H, W); else (N, C/block, H, W, block), floats, and `groups` divides C
   double epsilon = 0.0;
   float logit = 0.0f;
   const float* scale = nullptr;   // (C): s, or the normalised tensor, is scale * xhat + shift
@@ -31,5 +32,8 @@ struct Sru {
 };
 
 void compute(const Sru& sru, const Kernels& kernels, const Parallel& parallel);
+
+// For compute() alone: x, y_a and y_b in the blocked layout.
+void compute_blocked(const Sru& sru, const Kernels& kernels, const Parallel& parallel);
 
 }  // namespace scconv

@@ -60,6 +60,17 @@ def test_nothing_asked_means_all_that_the_precision_allows() -> None:
     assert chosen[Precision.FP8] == ("sm_89", "sm_120", "sm_121")
 
 
+def test_float32_for_turing_is_built_where_it_is_named() -> None:
+    """Its Linear head is then a convolution, which no other GPU needs."""
+    assert capability.choose(("sm_75",), Precision.FP32, ALL) == ("sm_75",)
+    assert "sm_75" not in capability.choose((), Precision.FP32, ALL)
+
+
+def test_int8_for_turing_is_refused_with_what_would_be_built() -> None:
+    with pytest.raises(InputError, match=r"int8 cannot be built for sm_75: .* convolves in fp16"):
+        capability.choose(("sm_75",), Precision.INT8, ALL)
+
+
 def test_asked_ones_are_sorted_and_deduplicated_whatever_their_spelling() -> None:
     assert capability.choose(("sm_120,8.9", "89"), Precision.FP32, ALL) == ("sm_89", "sm_120")
 

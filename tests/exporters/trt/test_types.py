@@ -9,7 +9,7 @@ import pytest
 
 from exporters.tensorrt_engine import TensorRTRTXExporter
 from exporters.trt.layers import Kernel
-from exporters.trt.types import precision_built, roles_built, types_per_block
+from exporters.trt.types import GENERATED, precision_built, roles_built, types_per_block
 from scconv_deploy.config import ExportConfig, Precision, default_opset
 from scconv_deploy.stages import trace
 from tests.exporters.trt.models import SILENCE, rtx
@@ -88,3 +88,16 @@ def test_a_real_build_holds_the_types_of_the_graph(precision: Precision, tmp_pat
     assert built.precision_per_block == {"2": {"convolutions": half, "gate": "fp32", "fuse": "fp32"}}
     assert built.kernel_report is not None
     assert set(built.kernel_report.types_per_block["2"]) >= {half, "fp32"}
+
+
+def test_a_generated_kernel_beside_the_one_that_multiplies_says_nothing_of_its_type() -> None:
+    """An int8 convolution's bias is added by a generated kernel that reads floats and names the convolution."""
+    node = ("b.cru.gwc/Conv_3",)
+    codes = tensor("q", dtype="Int8")
+    multiplies = replace(kernel("a", (codes,), (WIDE,), (), nodes=node), kind="correlation")
+    adds = replace(kernel("b", (WIDE,), (HALF,), (), nodes=node), kind=GENERATED)
+    assert roles_built((multiplies, adds), ["b"]) == {"b": {"convolutions": "int8"}}
+    in_half = replace(kernel("a", (HALF,), (HALF,), (), nodes=node), kind="correlation")
+    assert roles_built((in_half, adds), ["b"]) == {"b": {"convolutions": "fp16"}}
+    # Where nothing else names it, the generated kernel is what convolves.
+    assert roles_built((adds,), ["b"]) == {"b": {"convolutions": "fp32"}}

@@ -1,0 +1,1 @@
+"""Post-training quantisation: where Q/DQ go, the ranges of what they hold, their scales, and writing them."""

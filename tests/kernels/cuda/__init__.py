@@ -1,0 +1,1 @@
+"""The CUDA kernels, run on a CPU that emulates a GPU."""
