@@ -27,7 +27,9 @@ if TYPE_CHECKING:
 CHANNELS_LAST, CHANNELS_FIRST = (0, 2, 3, 1), (0, 3, 1, 2)
 PARTS = "_parts"
 """Ends the name of a fuse that takes Y1 in two parts; only between the two steps here."""
-GATES = {gate.value: index for index, gate in enumerate((Gate.HARD, Gate.SOFT, Gate.COMPLEMENT_SOFT, Gate.STATIC))}
+GATES = {
+    gate.value: index for index, gate in enumerate((Gate.HARD, Gate.SOFT, Gate.COMPLEMENT_SOFT, Gate.STATIC))
+}
 
 
 def read_fused(model: onnx.ModelProto, library: Path) -> ov.Model:
@@ -134,7 +136,12 @@ def _converter(factory: Any, operator: str) -> Callable[[Any], list[Any]]:
         inputs = [context.get_input(i) for i in range(context.get_input_size())]
         parts = "parts" in flags
         tensors = 3 if parts else 2
-        attributes = {"pair": "pair" in flags, "affine": "affine" in flags, "parts": parts, "relu": "relu" in flags}
+        attributes = {
+            "pair": "pair" in flags,
+            "affine": "affine" in flags,
+            "parts": parts,
+            "relu": "relu" in flags,
+        }
         given = [*(_turned(y, CHANNELS_LAST) for y in inputs[:tensors]), *inputs[tensors:]]
         return [_turned(factory.create("CRUFuse", given, attributes).output(0), CHANNELS_FIRST)]
 

@@ -34,6 +34,10 @@ ARTIFACT = "model.xml"
 WEIGHTS = "model.bin"
 GRAPH = "model.onnx"
 INSTALL = 'pip install "scconv-deploy[openvino]"'
+FUSED_NOTE = (
+    "OpenVINO's own fused kernels are judged by the outputs of the whole model; block by block, it is the graph that "
+    "is judged",
+)
 FEW_CHANNELS = 16
 ALWAYS = 10**6
 PRECISIONS = (Precision.FP32, Precision.FP16, Precision.BF16)
@@ -110,7 +114,12 @@ class OpenVINOExporter:
             precision_built=precision_built(kernels) or made.precision_built,
             precision_per_block=types_per_block(kernels, graph.block_paths),
             tool_versions=made.tool_versions,
-            details={"device": "CPU", "kernels": kernel_counts(kernels), "nodes": len(graph.model.graph.node)},
+            notes=FUSED_NOTE if config.form is Form.PLUGIN else (),
+            details={
+                "device": "CPU",
+                "kernels": kernel_counts(kernels),
+                "nodes": len(graph.model.graph.node),
+            },
         )
 
     def versions(self) -> Mapping[str, str]:
@@ -151,7 +160,9 @@ def _partial(spec: TensorSpec) -> Any:
             sizes.append(ov.Dimension(size))
             continue
         most = spec.maximum[axis] if spec.maximum else UNBOUNDED
-        sizes.append(ov.Dimension(spec.minimum[axis] if spec.minimum else 0, -1 if most >= UNBOUNDED else most))
+        sizes.append(
+            ov.Dimension(spec.minimum[axis] if spec.minimum else 0, -1 if most >= UNBOUNDED else most)
+        )
     return ov.PartialShape(sizes)
 
 

@@ -16,6 +16,7 @@ from scconv_deploy.artifacts import Bundle, Recognition
 from scconv_deploy.bench_config import BenchConfig, BreakEvenConfig
 from scconv_deploy.config import (
     Budgets,
+    CalibMethod,
     ErrorStat,
     ExportConfig,
     Form,
@@ -57,7 +58,9 @@ def export(
     compute_capabilities: Sequence[str] = (),
     tensorrt: TensorRTOptions | None = None,
     profiles: Sequence[Profile] = (),
-    autotune: float | None = None,
+    calib_method: str | CalibMethod = CalibMethod.MINMAX,
+    rest: str | Precision | None = None,
+    autotune_seconds: float | None = None,
     simplify: bool = True,
     verify: bool = True,
     max_flip_rate: float | None = None,
@@ -77,7 +80,8 @@ def export(
             exported in eval mode).
         example_inputs: one tensor, or one per argument of ``forward``, that say shapes and dtypes.
         target: ``onnx``, ``trt``, ``trt-rtx``, or any installed exporter's name.
-        precision: ``fp32``, ``fp16`` or ``bf16``; others raise CapabilityError in this version.
+        precision: ``fp32``, ``fp16``, ``bf16``, ``int8`` or ``fp8``, as the target has them; the last two need
+            ``calib``.
         out: the bundle's folder; default ``<model>-<target>-<precision>`` in the current folder.
         opset: of the ONNX graph; None takes 20, or 22 for bf16.
         gate: ``exact``, or ``sigmoid`` for the paper's literal formula, which flips gates.
@@ -86,7 +90,9 @@ def export(
         calib: ``.npz`` of real samples by input name; verification uses them.
         tensorrt: options of TensorRT's builder; other targets refuse all but the default.
         profiles: further optimisation profiles (TensorRT), each a range per dynamic input.
-        autotune: seconds to spend on timing graph forms of each block on this machine (``onnx``, fp32); None
+        calib_method: how ranges are taken from the samples for int8 and fp8: ``minmax`` or ``percentile``.
+        rest: type of what int8 and fp8 leave unquantised: ``fp32`` or ``fp16``; None is the target's choice.
+        autotune_seconds: seconds to spend on timing graph forms of each block on this machine (``onnx``, fp32); None
             leaves the choice to the target's rule. Every form is exact.
         packages: ``triton``, ``triton-python``, ``kserve``: each is written to ``<out>-<package>``.
         max_flip_rate: largest share of a block's gates that may decide otherwise than float64 truth.
@@ -122,7 +128,9 @@ def export(
         compute_capabilities=tuple(compute_capabilities),
         tensorrt=tensorrt or TensorRTOptions(),
         profiles=every,
-        autotune_seconds=autotune,
+        calib_method=CalibMethod(calib_method),
+        rest=None if rest is None else _precision(rest),
+        autotune_seconds=autotune_seconds,
         simplify=simplify,
         verify=verify,
         packages=tuple(packages),

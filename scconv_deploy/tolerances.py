@@ -59,7 +59,8 @@ class Limits:
     top1: float
     unit: float
     forgiven: int = 0
-    """Real samples that may disagree however few there are: one of eight says nothing of a share."""
+    """Real samples that may disagree however few there are: one of eight says nothing of a share. Where it is not 0,
+    the share itself is judged with its standard error."""
 
 
 LIMITS: Mapping[str, Limits] = {

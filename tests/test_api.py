@@ -17,7 +17,16 @@ from torch import nn
 from scconv_deploy import api, benchmarking, pipeline
 from scconv_deploy.artifacts import Bundle
 from scconv_deploy.bench_config import BenchConfig
-from scconv_deploy.config import Budgets, ErrorStat, ExportConfig, Form, GateForm, Precision, shape_ranges
+from scconv_deploy.config import (
+    Budgets,
+    CalibMethod,
+    ErrorStat,
+    ExportConfig,
+    Form,
+    GateForm,
+    Precision,
+    shape_ranges,
+)
 from scconv_deploy.contracts import Silence
 from scconv_deploy.errors import InputError
 from scconv_deploy.shape_profiles import parse_profiles
@@ -65,6 +74,10 @@ def test_every_choice_reaches_the_configuration(monkeypatch: pytest.MonkeyPatch)
         "simplify": False,
         "verify": False,
         "force": True,
+        "packages": ["triton"],
+        "calib_method": "percentile",
+        "rest": None,
+        "autotune_seconds": 2.5,
         "seed": 7,
     }
     limits: dict[str, Any] = {
@@ -85,6 +98,8 @@ def test_every_choice_reaches_the_configuration(monkeypatch: pytest.MonkeyPatch)
         "trust": ("nets",),
         "compute_capabilities": ("8.6",),
         "calib": Path("real.npz"),
+        "calib_method": CalibMethod.PERCENTILE,
+        "packages": ("triton",),
         "form": Form.PLUGIN,
         "gate": GateForm.SIGMOID,
         "io_dtype": Precision.FP16,

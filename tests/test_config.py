@@ -63,6 +63,13 @@ def test_precisions_and_their_other_names() -> None:
         parse_precision("bf61")
 
 
+@pytest.mark.parametrize("seconds", [0.0, -1.0, float("nan"), float("inf")])
+def test_a_budget_that_is_no_time_is_refused(seconds: float) -> None:
+    assert ExportConfig("onnx", autotune_seconds=0.5).autotune_seconds == 0.5
+    with pytest.raises(InputError, match="--autotune takes a number of seconds above 0"):
+        ExportConfig("onnx", autotune_seconds=seconds)
+
+
 def test_an_unsupported_opset_is_refused() -> None:
     with pytest.raises(InputError, match="opset 9"):
         ExportConfig("onnx", opset=9)

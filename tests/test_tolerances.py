@@ -49,6 +49,19 @@ def test_rounding_passes_and_wrong_outputs_fail(
     assert verdict(tolerance, want, np.where(want == want.max(), np.nan, want)) is Verdict.FAIL
 
 
+def test_the_limits_of_codes_are_the_reviewed_ones() -> None:
+    found = {
+        k: (v.off_by_one, v.off, v.saturated, v.gates, v.parameter)
+        for k, v in tolerances.QUANT_LIMITS.items()
+    }
+    assert found == {"fp32": (0.02, 1e-4, 0.01, 1e-3, 1e-5), "fp16": (0.1, 5e-3, 0.01, 1e-3, 2e-3)}
+    ends = {k: tolerances.LIMITS[k] for k in ("int8", "fp8")}
+    assert {k: (v.end_to_end.metric, v.end_to_end.rtol, v.top1, v.forgiven) for k, v in ends.items()} == {
+        "int8": ("mean_abs", 0.15, 0.98, 1),
+        "fp8": ("mean_abs", 0.3, 0.95, 1),
+    }
+
+
 def test_a_piece_is_judged_more_strictly_than_the_whole(reference: np.ndarray) -> None:
     off = reference + 5e-4 * np.abs(reference).max()
     assert verdict(END_TO_END_FP32, reference, off) is Verdict.PASS

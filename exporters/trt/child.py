@@ -18,7 +18,7 @@ import time
 import traceback
 from typing import BinaryIO
 
-GRACE_S = 5.0
+GRACE_S = 3.0
 """A cancelled build gets this long to end by itself; then the process ends. Its owner, if alive, waits less."""
 
 

@@ -17,7 +17,7 @@ plain ResNet-50                                             58, 217.6   57, 109.
 
 The gate stays a float32 island (it flips no gate; DECISIONS.md), which now costs no float32 tensor in memory. Two
 convolutions are taken in 16 and 8 bits at small batches, where an engine waits for launches: 16 kernels fewer for
-6 MB and 0.8 GMAC more. In float32 without TF32 the multiply-adds weigh as much as the launches, and at larger
+6 MB and 0.8 GFLOP more. In float32 without TF32 the multiply-adds weigh as much as the launches, and at larger
 batches more, so three are taken there. ``where_mask`` changes no number; ``Where`` needs fewer operations.
 No engine was run: what is said of time is unproved.
 """

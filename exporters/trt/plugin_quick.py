@@ -62,13 +62,13 @@ def register(module: ModuleType) -> list[object]:
     return [define(plugin, module, name) for name in operators() if not _is_defined(plugin, name)]
 
 
-def define(plugin: ModuleType, module: ModuleType, operator: str) -> object:
+def define(plugin: Any, module: ModuleType, operator: str) -> object:
     """Describe one operator: what it returns, which types and layouts it takes, and its kernel."""
     spec = KernelSpec(operator, "fp32")
     attributes = attributes_of(operator)
     identity = f"{NAMESPACE}::{operator}"
     tensors = dict.fromkeys(spec.inputs, plugin.TensorDesc)
-    results = tuple[tuple([plugin.TensorDesc] * len(spec.outputs))]  # type: ignore[misc]
+    results = tuple[tuple([plugin.TensorDesc] * len(spec.outputs))]  # type: ignore[misc,valid-type]
     signed = {**tensors, **attributes}
 
     def describe(*given: Any, **named: Any) -> Any:
@@ -81,9 +81,9 @@ def define(plugin: ModuleType, module: ModuleType, operator: str) -> object:
         bound = _bound({**signed, "outputs": None, "tactic": None}, given, named)
         return _implemented(plugin, module, operator, bound)
 
-    kernel = tuple[str | bytes, str | bytes, plugin.KernelLaunchParams, plugin.SymIntExprs]  # type: ignore[name-defined]
+    kernel = tuple[str | bytes, str | bytes, plugin.KernelLaunchParams, plugin.SymIntExprs]
     _sign(describe, signed, results)
-    _sign(autotune, {**signed, "outputs": results}, list[plugin.AutoTuneCombination])  # type: ignore[name-defined]
+    _sign(autotune, {**signed, "outputs": results}, list[plugin.AutoTuneCombination])
     _sign(implement, {**signed, "outputs": results, "tactic": int}, kernel)
     described = plugin.register(identity)(describe)
     plugin.autotune(identity)(autotune)

@@ -121,6 +121,7 @@ class BuildProcess:
             elif isinstance(reply, Failed):
                 raise _again(reply)
             else:
+                self._replies.put(None)  # for whoever asks a dead process again
                 raise self._death()
 
     def _read(self) -> None:

@@ -138,13 +138,15 @@ def _compile(root: Path, compiler: str, path: Path) -> None:
         os.close(handle)
         shutil.copyfile(made, beside)
         Path(beside).chmod(0o700)
-        os.replace(beside, path)
+        Path(beside).replace(path)
 
 
 def _library(root: Path, name: str) -> Path:
     found = sorted((root / "libs").glob(f"lib{name}.so.*"))
     if not found:
-        raise CapabilityError(f"the installed OpenVINO has no lib{name} that an extension could be linked with")
+        raise CapabilityError(
+            f"the installed OpenVINO has no lib{name} that an extension could be linked with"
+        )
     return found[0]
 
 

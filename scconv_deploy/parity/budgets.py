@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -129,9 +130,18 @@ def task_budget(settled: Settled, task: TaskMetric) -> Budget:
     """Top-1 agreement against its floor; any other metric against what it was in PyTorch."""
     if task.name == TOP1:
         sentence = f"top-1 agreement {task.artifact:.4g} on {task.samples} samples"
-        floor = min(settled.limits.top1, 1.0 - settled.limits.forgiven / max(1, task.samples))
+        floor = _floor(settled.limits, task.samples)
         return Budget(TOP1, floor, task.artifact, task.artifact >= floor, sentence)
     loss = abs(task.reference - task.artifact)
     limit = TASK_LOSS * max(abs(task.reference), 1e-12)
     sentence = f"{task.name} is {task.artifact:.6g} where PyTorch has {task.reference:.6g}"
     return Budget(task.name, limit, loss, loss <= limit, sentence)
+
+
+def _floor(limits: Limits, samples: int) -> float:
+    """The least top-1 agreement. Where few samples may disagree by chance (``forgiven``), two standard errors of a
+    share below it, and at least those few."""
+    if not limits.forgiven or not samples:
+        return limits.top1
+    error = math.sqrt(limits.top1 * (1.0 - limits.top1) / samples)
+    return min(limits.top1 - 2.0 * error, 1.0 - limits.forgiven / samples)

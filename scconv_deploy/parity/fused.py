@@ -75,11 +75,7 @@ class FusedArithmetic(Arithmetic):
         piece = sru_piece(model, block.path)
         if piece is None:
             raise ValueError(f"{block.unit('SRU')} cannot be cut out")
-        # Our library for ONNX Runtime has no kernels for bfloat16; asked for them, it would be said to be broken.
-        is_bf16 = piece.model.graph.input[0].type.tensor_type.elem_type == onnx.TensorProto.BFLOAT16
-        runner = OnnxRunner(
-            piece.model.SerializeToString(), threads=torch.get_num_threads(), use_kernels=not is_bf16
-        )
+        runner = _runner_of(piece)
         others = f"; its other operators in {self.name}" if self.in_torch else ""
         self.name = f"{_words(runner.kernels)} in ONNX Runtime {version()} on CPU, float32{others}"
         self.inverted = inverted
@@ -144,6 +140,14 @@ class FusedArithmetic(Arithmetic):
             return [torch.cat([from_numpy(part[n]) for part in made]) for n in self.block.units.halves]
 
         return run
+
+
+def _runner_of(piece: Piece) -> OnnxRunner:
+    data, threads = piece.model.SerializeToString(), torch.get_num_threads()
+    if piece.model.graph.input[0].type.tensor_type.elem_type == onnx.TensorProto.BFLOAT16:
+        # Our library for ONNX Runtime has no kernels for bfloat16; asked for them, it would be said to be broken.
+        return OnnxRunner(data, threads=threads, use_kernels=False)
+    return OnnxRunner(data, threads=threads)
 
 
 def decisions(exact: ExactBlock, given: Tensor, made: list[Tensor]) -> Tensor:

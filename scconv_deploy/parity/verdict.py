@@ -188,7 +188,7 @@ def _excuse(evidence: Evidence) -> str | None:
             "where PyTorch computes with every layer's input and weights rounded to codes"
         )
     flips = sum(p.gate.flips for p in evidence.pieces.checks if p.gate is not None)
-    if evidence.precision != "fp32" and flips:
+    if evidence.precision in ("fp16", "bf16") and flips:
         return f"{flips} gates flip, all of them inside the rounding band of their threshold"
     return None
 

@@ -18,7 +18,7 @@ from scconv_deploy.errors import CapabilityError, InputError, first_line
 from scconv_deploy.kernels import loader
 from scconv_deploy.runtime.dtypes import BFLOAT16, numpy_dtype
 from scconv_deploy.runtime.input_checks import moved_into
-from scconv_deploy.runtime.onnx_into import run_bound
+from scconv_deploy.runtime.onnx_into import BOUND_FROM, run_bound
 from scconv_deploy.runtime.upgrade import open_upgraded
 
 CPU = "CPUExecutionProvider"
@@ -49,6 +49,7 @@ class OnnxRunner:
         kernels: what runs the model's ``scconv::`` nodes: the build of the fused kernels ("avx512", "avx2",
             "plain"), "standard operators", or None where the model has no such nodes.
         layout: what those kernels work on, "NCHW", "NCHW8c" or "NCHW16c"; None where no kernel runs.
+        notes: the same as a sentence for :class:`~scconv_deploy.runtime.engine_info.EngineInfo`.
 
     Raises:
         CapabilityError: the provider is not available here, has no kernel for an operator in its type (bf16
@@ -97,6 +98,7 @@ class OnnxRunner:
         used = self._session.get_providers()[0]
         if used != provider:
             raise CapabilityError(f"ONNX Runtime fell back from {provider} to {used}; nothing was run")
+        self.notes = () if self.layout is None else (f"fused nodes work in the layout {self.layout}",)
         self.input_names: tuple[str, ...] = tuple(i.name for i in self._session.get_inputs())
         self.output_names: tuple[str, ...] = tuple(o.name for o in self._session.get_outputs())
 
@@ -124,8 +126,8 @@ class OnnxRunner:
         self, inputs: Mapping[str, np.ndarray], into: Mapping[str, np.ndarray]
     ) -> dict[str, np.ndarray]:
         """:meth:`run`, with arrays of the caller for outputs of their names (:mod:`.onnx_into`)."""
-        session = self._session
-        if session is None or any(end.type == BFLOAT16_TENSOR for end in _ends(session)):
+        session, size = self._session, sum(array.nbytes for array in into.values())
+        if session is None or size < BOUND_FROM or any(e.type == BFLOAT16_TENSOR for e in _ends(session)):
             return moved_into(self.run(inputs), into)
         return run_bound(session, inputs, into)
 

@@ -1,8 +1,8 @@
 """A session, inputs and the caller's own arrays -> outputs computed straight into them, by ONNX Runtime's binding.
 
-Saves the copy into the caller's array: a call takes 0.59 of the time at 600 KB of output and 0.46 at 100 MB, and 1.6
-times as long at 768 bytes, where binding costs 3 microseconds more than it saves (one Relu, one thread, ONNX Runtime
-1.32, 2026-11-22).
+Saves the copy into the caller's array: binding takes 0.59 of the time of running and copying at 600 KB of output and
+0.46 at 100 MB, but 1.3 times as long at 48 KB and 1.6 times at 768 bytes (one Relu, one thread, ONNX Runtime 1.32,
+medians of 12 interleaved rounds, 2026-11-22).
 """
 
 from __future__ import annotations
@@ -13,6 +13,9 @@ from typing import Any
 import numpy as np
 
 from scconv_deploy.errors import InputError, first_line
+
+BOUND_FROM = 2**17
+"""Bytes of the caller's arrays from which binding pays; less is copied."""
 
 
 def run_bound(

@@ -264,7 +264,7 @@ class TensorRTRunner:
 def _holds_plugins(plan: bytes, manifest: Mapping[str, Any] | None) -> bool:
     """Whether a plan for RTX needs our plugins in this process; without a manifest its layers' names say so."""
     if manifest is not None and "form" in manifest:
-        return manifest["form"] == "plugin"
+        return str(manifest["form"]) == "plugin"
     return any(name.encode() in plan for name in operators())
 
 

@@ -23,7 +23,10 @@ from scconv_deploy.quantise.ranges import collect
 from scconv_deploy.quantise.scales import Scale, activation_scale
 from scconv_deploy.workspace import sha256
 
-FLOATS: dict[int, np.dtype] = {onnx.TensorProto.FLOAT: np.dtype(np.float32), onnx.TensorProto.FLOAT16: np.dtype(np.float16)}
+FLOATS: dict[int, np.dtype] = {
+    onnx.TensorProto.FLOAT: np.dtype(np.float32),
+    onnx.TensorProto.FLOAT16: np.dtype(np.float16),
+}
 HALF_SCALES_OPSET = 19
 
 

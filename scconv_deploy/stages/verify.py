@@ -86,8 +86,7 @@ def run(
     reference = Reference(lowered.reference, graph.inputs, names)
     cases = cases_of(graph, samples, config.seed)
     if quantised:
-        # Noise lies outside calibrated ranges: what saturates there says nothing.
-        cases = tuple(case for case in cases if case.real) or cases
+        cases = tuple(case for case in cases if case.real) or cases  # noise saturates, which says nothing
     notes = list(graph.notes)
     with threads_for(array.size for case in cases for array in case.inputs.values()):
         truth = _truth(lowered, graph, cases[0], notes)
@@ -201,7 +200,8 @@ def cases_of(graph: TracedGraph, samples: Mapping[str, np.ndarray] | None, seed:
 def _executed(built: BuiltArtifact, graph: TracedGraph) -> TracedGraph:
     """The graph to cut: what the file of the graph really holds, be it the artifact itself or what an engine
     was built from. A proof of a graph that was not written proves nothing about the file."""
-    source = next((f for f in built.files if f.name == GRAPH), None)
+    runs = built.runtime == "onnxruntime" and built.not_executed is None
+    source = built.primary if runs else next((f for f in built.files[1:] if f.name == GRAPH), None)
     if source is None:
         return graph
     try:

@@ -56,6 +56,11 @@ def test_the_registry_finds_it_and_its_style_avoids_where() -> None:
     assert isinstance(exporter, OnnxExporter)
     assert exporter.check(ExportConfig(target="onnx")) == ()
     assert not exporter.style(CONFIG).where_mask
+    assert exporter.style(CONFIG).shared_rest
+    assert exporter.style(CONFIG).dense_y1_below == 16
+    candidates = exporter.candidate_styles(CONFIG).values()
+    assert exporter.style(CONFIG) not in candidates
+    assert len(set(candidates)) == len(candidates)
     assert "Where" not in {n.op_type for n in ready().graph.model.graph.node}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -17,6 +18,7 @@ from scconv_deploy import api, registry
 from scconv_deploy.config import ExportConfig, Form, Precision, default_opset
 from scconv_deploy.contracts import Silence
 from scconv_deploy.errors import CapabilityError, InputError, VerificationError
+from scconv_deploy.kernels import openvino_extension
 from scconv_deploy.runtime.backends import open_runner
 from scconv_deploy.runtime.engine import open_bundle
 from scconv_deploy.scconv.reference import scconv
@@ -99,7 +101,7 @@ def test_every_family_passes(family: str, tmp_path: Path) -> None:
     assert bundle.parity is not None
     assert bundle.parity.verdict is Verdict.PASS
     with open_bundle(bundle.path, verify="golden") as engine:
-        assert engine(EXAMPLE.numpy()).shape == (2, 8, 6, 6)
+        assert engine.run({engine.input_names[0]: EXAMPLE.numpy()})["output"].shape == (2, 8, 6, 6)
     assert api.verify(bundle.path).verdict is Verdict.PASS
 
 
@@ -145,7 +147,9 @@ def test_outputs_that_share_a_value_keep_their_names(tmp_path: Path) -> None:
 
 
 def test_without_openvino_exit_3_with_the_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(openvino_ir, "find_spec", lambda name: None if name == "openvino" else find_spec(name))
+    monkeypatch.setattr(
+        openvino_ir, "find_spec", lambda name: None if name == "openvino" else find_spec(name)
+    )
     with pytest.raises(CapabilityError, match=r'pip install "scconv-deploy\[openvino\]"') as caught:
         OpenVINOExporter().check(CONFIG)
     assert caught.value.exit_code == 3
@@ -157,8 +161,30 @@ def test_precisions_it_does_not_build() -> None:
 
 
 def test_the_plugin_form_asks_for_a_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
-    from scconv_deploy.kernels import openvino_extension
-
     monkeypatch.setattr(openvino_extension, "find_compiler", lambda: None)
-    with pytest.raises(CapabilityError, match="no C\\+\\+ compiler here: install one"):
+    with pytest.raises(CapabilityError, match=r"no C\+\+ compiler here: install one"):
         OpenVINOExporter().check(replace(CONFIG, form=Form.PLUGIN))
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(openvino_extension.find_compiler() is None, reason="there is no C++ compiler here")
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
+def test_the_plugin_form_passes(family: str, precision: str, cache: None, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    net = nn.Sequential(
+        nn.Conv2d(3, 8, 1), nn.BatchNorm2d(8), scconv(family, 8), nn.BatchNorm2d(8), nn.ReLU()
+    )
+    bundle = api.export(net.eval(), EXAMPLE, "openvino", precision, tmp_path / "bundle", form="plugin")
+    assert bundle.parity is not None
+    assert bundle.parity.verdict is Verdict.PASS
+    assert bundle.manifest["not_executed"] is None
+    assert openvino_extension.holds_fused_nodes(bundle.artifact)
+    assert api.verify(bundle.path).verdict is Verdict.PASS

@@ -138,9 +138,8 @@ def test_results_do_not_depend_on_the_number_of_threads(
     np.testing.assert_array_equal(one, many)
     assert worst(sru(case, x), one) < TOLERANCE
     made = fuse_case("CRUFuse_joint_affine", shape)
-    np.testing.assert_array_equal(
-        *(run_fuse("CRUFuse_joint_affine", made, 16, library, threads) for threads in (1, 3))
-    )
+    mixed = [run_fuse("CRUFuse_joint_affine", made, 16, library, threads) for threads in (1, 3)]
+    np.testing.assert_array_equal(mixed[0], mixed[1])
 
 
 def test_a_mean_far_from_zero_costs_no_accuracy(library: Path) -> None:
@@ -187,7 +186,7 @@ def test_nan_and_infinity_in_the_fuse(operator: str, value: float, library: Path
         (lambda c, x, k: tuple(2 * y for y in run_sru(c, x, 16, k)), "doubled"),
         (lambda c, x, k: tuple(np.roll(y, 1, axis=1) for y in run_sru(c, x, 16, k)), "next channel"),
         (lambda c, x, k: tuple(np.roll(y, 1, axis=3) for y in run_sru(c, x, 16, k)), "next position"),
-        (lambda c, x, k: run_sru(c, x, 8, k) if k is None else wrong_block(c, x, k), "another block"),
+        (lambda c, x, k: wrong_block(c, x, k), "another block"),
     ],
 )
 def test_broken_results_are_seen(broken, name: str, library: Path) -> None:

@@ -113,3 +113,12 @@ def test_tf32_widens_the_end_to_end_default_of_fp32_and_nothing_else() -> None:
     assert settle(Precision.FP16, Budgets(tf32=True)).tolerance("y") == LIMITS["fp16"].end_to_end
     asked = settle(Precision.FP32, Budgets(atol={"": 1e-9}, tf32=True)).tolerance("y")
     assert (asked.atol, asked.rtol) == (1e-9, 0.0), "the user's own limit comes first"
+
+
+def test_one_of_few_real_samples_may_disagree_in_int8_and_two_may_not() -> None:
+    settled = settle(Precision.INT8, Budgets())
+    assert task_budget(settled, TaskMetric(TOP1, 1.0, 0.875, 8)).kept
+    assert not task_budget(settled, TaskMetric(TOP1, 1.0, 0.75, 8)).kept
+    assert not task_budget(settled, TaskMetric(TOP1, 1.0, 0.96, 450)).kept
+    assert task_budget(settled, TaskMetric(TOP1, 1.0, 0.97, 450)).kept  # within two standard errors of 0.98
+    assert not task_budget(settle(Precision.FP16, Budgets()), TaskMetric(TOP1, 1.0, 0.875, 8)).kept

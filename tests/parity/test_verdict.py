@@ -18,6 +18,7 @@ from scconv_deploy.verdicts import (
     GateCheck,
     ParityReport,
     PieceCheck,
+    TaskMetric,
     Tolerance,
     UnitCheck,
     Verdict,
@@ -221,3 +222,28 @@ def test_gates_outside_the_certified_blocks_excuse_only_the_rest_and_only_where_
 def test_no_pieces() -> None:
     assert decided(0.001, pieces=PieceChecks()).verdict is Verdict.PASS
     assert decided(0.5, pieces=PieceChecks()).verdict is Verdict.FAIL
+
+
+def coded(artifact: float, itself: float, samples: int = 200) -> ParityReport:
+    """In int8: every piece good, top-1 agreement of the artifact and of PyTorch fake-quantised; 0.98 asked."""
+    task = TaskMetric("top-1 agreement", 1.0, artifact, samples)
+    missed = Budget("top-1 agreement", 0.98, artifact, artifact >= 0.98, f"top-1 agreement {artifact}")
+    same = replace(task, artifact=itself)
+    return decided(0.0, 0.0, 0.0, precision="int8", task=task, task_itself=same, default=[missed])
+
+
+@pytest.mark.parametrize(
+    ("artifact", "itself", "verdict"),
+    [
+        (0.99, 0.99, Verdict.PASS),
+        (0.90, 0.91, Verdict.AMBIGUOUS),  # whoever computes this network in int8 loses as much
+        (0.90, 0.99, Verdict.FAIL),
+        (0.90, 1.0, Verdict.FAIL),
+    ],
+)
+def test_a_task_missed_in_int8_is_excused_only_where_pytorch_in_int8_misses_it_too(
+    artifact: float, itself: float, verdict: Verdict
+) -> None:
+    found = coded(artifact, itself)
+    assert found.verdict is verdict, found.sentence
+    assert ("that is int8 itself" in found.sentence) is (verdict is Verdict.AMBIGUOUS)

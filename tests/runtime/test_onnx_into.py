@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import ml_dtypes
@@ -9,7 +10,9 @@ import numpy as np
 import pytest
 
 from scconv_deploy.errors import InputError
+from scconv_deploy.runtime import onnx
 from scconv_deploy.runtime.onnx import OnnxRunner
+from scconv_deploy.runtime.onnx_into import BOUND_FROM
 from tests.runtime.bundles import write_model
 from tests.runtime.test_onnx import bfloat16_graph
 
@@ -17,7 +20,9 @@ X = np.arange(192, dtype=np.float32).reshape(1, 3, 8, 8)
 
 
 @pytest.fixture
-def model(tmp_path: Path) -> Path:
+def model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """These outputs are small; bound all the same."""
+    monkeypatch.setattr(onnx, "BOUND_FROM", 0)
     write_model(tmp_path / "model.onnx")
     return tmp_path / "model.onnx"
 
@@ -32,6 +37,22 @@ def test_all_some_or_no_outputs(model: Path) -> None:
             assert all(results[name] is array for name, array in into.items())
             np.testing.assert_array_equal(results["y"], 2 * X)
             np.testing.assert_allclose(results["z"], X.mean((2, 3)), rtol=1e-6)
+
+
+def test_small_outputs_are_copied_and_large_ones_bound(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bound: list[int] = []
+
+    def run_bound(session: object, inputs: object, into: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        bound.append(sum(a.nbytes for a in into.values()))
+        return dict(into)
+
+    monkeypatch.setattr(onnx, "BOUND_FROM", BOUND_FROM)
+    monkeypatch.setattr(onnx, "run_bound", run_bound)
+    with OnnxRunner(model, threads=1) as runner:
+        for side in (8, 128):
+            x = np.zeros((1, 3, side, side), np.float32)
+            runner.run_into({"x": x}, {"y": np.empty_like(x)})
+    assert bound == [3 * 128 * 128 * 4]
 
 
 def test_an_input_that_is_not_contiguous(model: Path) -> None:

@@ -104,11 +104,11 @@ def test_bfloat16_in_and_out(tmp_path: Path) -> None:
 
 
 def test_refusals_are_sentences(model: Path, tmp_path: Path) -> None:
-    with pytest.raises(CapabilityError, match="finds no device NPU.7 here; available: .*CPU"):
+    with pytest.raises(CapabilityError, match=r"finds no device NPU\.7 here; available: .*CPU"):
         open_runner("openvino", model, provider="NPU.7")
     broken = tmp_path / "broken.xml"
     broken.write_text("<net>", encoding="utf-8")
-    with pytest.raises(InputError, match="cannot read broken.xml"):
+    with pytest.raises(InputError, match=r"cannot read broken\.xml"):
         open_runner("openvino", broken)
     runner = runtime.OpenVINORunner(model)
     with runner:
@@ -127,7 +127,9 @@ def test_a_type_that_the_device_does_not_compute_is_refused(
 ) -> None:
     path = _saved(half_graph(Precision.BF16).model.SerializeToString(), tmp_path)
     monkeypatch.setattr(runtime, "missing_types", lambda halves, device: "bf16")
-    with pytest.raises(CapabilityError, match="model.xml computes in bf16, which OpenVINO .* does not compute"):
+    with pytest.raises(
+        CapabilityError, match=r"model\.xml computes in bf16, which OpenVINO .* does not compute"
+    ):
         open_runner("openvino", path)
 
 

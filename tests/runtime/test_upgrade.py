@@ -46,6 +46,7 @@ def test_a_file_is_opened_in_blocks_and_gives_the_same(model: Path, tmp_path: Pa
     for _ in range(2):  # made, then read
         with OnnxRunner(model, threads=1) as runner:
             assert runner.layout in ("NCHW8c", "NCHW16c")
+            assert runner.notes == (f"fused nodes work in the layout {runner.layout}",)
             assert runner.kernels in ("avx512", "avx2", "plain")
             np.testing.assert_allclose(runner.run(X)["y"], want, rtol=1e-4, atol=1e-5)
     assert len(entries(tmp_path)) == 1

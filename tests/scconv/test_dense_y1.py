@@ -13,6 +13,7 @@ from scconv_deploy.graph.names import belongs_to
 from scconv_deploy.scconv import dense_y1 as form
 from scconv_deploy.scconv.dense_y1 import dense_y1, dense_y1_weights, takes_dense_y1
 from scconv_deploy.scconv.deploy import DeploySCConv
+from scconv_deploy.scconv.deploy_cru import DeployCRU
 from scconv_deploy.scconv.emit import can_emit
 from scconv_deploy.scconv.reference import constants
 from scconv_deploy.scconv.spec import ConvSpec, CRUSpec, SCConvSpec
@@ -106,24 +107,26 @@ def test_biases_are_added() -> None:
 # Broken twins.
 
 
+def kernel(block: DeploySCConv) -> torch.Tensor:
+    assert isinstance(block.cru, DeployCRU)
+    return block.cru.y1.weight
+
+
+def pwc1(block: DeploySCConv) -> torch.Tensor:
+    return constants(reference_of(block.spec))["pwc1.weight"][:, :, 0, 0]
+
+
 def forgotten_pwc1(block: DeploySCConv) -> None:
-    c = reference_of(block.spec)
-    assert c.cru is not None
-    assert block.cru is not None
-    block.cru.y1.weight[:, :, 1, 1] -= constants(c)["pwc1.weight"][:, :, 0, 0]
+    kernel(block)[:, :, 1, 1] -= pwc1(block)
 
 
 def corner_tap(block: DeploySCConv) -> None:
-    assert block.cru is not None
-    weight = block.cru.y1.weight
-    moved = constants(reference_of(block.spec))["pwc1.weight"][:, :, 0, 0]
-    weight[:, :, 1, 1] -= moved
-    weight[:, :, 0, 0] += moved
+    kernel(block)[:, :, 1, 1] -= pwc1(block)
+    kernel(block)[:, :, 0, 0] += pwc1(block)
 
 
 def other_group(block: DeploySCConv) -> None:
-    assert block.cru is not None
-    block.cru.y1.weight.copy_(block.cru.y1.weight.flip(1))
+    kernel(block).copy_(kernel(block).flip(1))
 
 
 @pytest.mark.parametrize("twin", [forgotten_pwc1, corner_tap, other_group])

@@ -256,3 +256,24 @@ def test_older_opsets_are_refused_by_the_checker() -> None:
     """Why the configuration's opsets start at 18: one lower, what is written here is not valid ONNX."""
     with pytest.raises((onnx.checker.ValidationError, onnx.shape_inference.InferenceError)):
         model_of(deploy_of(reference_of(base()), GraphStyle()), OPSETS[0] - 1, ("n", 8, "h", "w"))
+
+
+def test_a_group_of_a_large_image_is_summed_by_rows() -> None:
+    """Over 400,000 elements in one go ONNX Runtime's float32 sums are off by more than rounding may explain."""
+    module = reference_of(sru(norm=Norm.GROUP_STD, groups=4, eps=1e-10))
+    assert module.sru is not None
+    sizes = (1, 8, 448, 448)
+    x = 4 + torch.randn(sizes, generator=torch.Generator().manual_seed(1))
+    alone = SCConvSpec(module.spec.sru, None)
+    errors = []
+    for width in (sizes[3], "w"):  # a free width is summed in one go: the twin
+        block = DeploySCConv(alone, constants(module), GraphStyle())
+        model = model_of(block, 20, (1, 8, 448, width))
+        kept = [n for n in model.graph.node if n.op_type == "Div"]
+        del model.graph.output[:]
+        model.graph.output.append(onnx.helper.make_empty_tensor_value_info(kept[-1].output[0]))
+        (xhat,) = session(model).run(None, {"x": x.numpy()})
+        flat = x.double().reshape(1, 4, -1)
+        want = (flat - flat.mean(2, keepdim=True)) / flat.std(2, keepdim=True)
+        errors.append(float(np.abs(xhat.reshape(1, 4, -1) - want.numpy()).max()))
+    assert errors[0] < 2e-6 < errors[1], errors

@@ -17,6 +17,7 @@ from scconv_deploy.scconv.operator import BlockPlan
 from scconv_deploy.scconv.reference import family_spec
 from scconv_deploy.scconv.spec import Norm, SCConvSpec
 from scconv_deploy.scconv.style import GraphStyle
+from scconv_deploy.scconv.writer import Size
 
 STYLE = GraphStyle(where_mask=True, channel_moments=True)
 SHAPE = (2, 8, 5, 7)
@@ -35,7 +36,7 @@ def written(spec: SCConvSpec, style: GraphStyle, free: bool) -> tuple[onnx.Model
     module = DeploySCConv(spec, weights, GraphStyle()).eval()
     tensors = {name: t for name, t in module.state_dict().items() if t is not None}
     plan = BlockPlan(spec, style, tuple(tensors))
-    shape = ["n", 8, "h", "w"] if free else list(SHAPE)
+    shape: list[Size] = ["n", 8, "h", "w"] if free else list(SHAPE)
     nodes, constants = emit_block(plan, "x", "y", tuple(tensors), "block", shape, onnx.TensorProto.FLOAT)
     constants += [onnx.numpy_helper.from_array(t.numpy(), name) for name, t in tensors.items()]
     ends = [onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, shape) for name in "xy"]

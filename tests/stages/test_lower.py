@@ -153,3 +153,20 @@ def test_look_alikes_are_said_to_be_unprotected() -> None:
     (note,) = in_half(nn.Sequential(nn.Conv2d(3, 3, 1)), left).notes
     assert note.startswith("0 looks like SCConv and is not certified, so in fp16 its gate is not protected")
     assert lowered(nn.Sequential(nn.Conv2d(3, 3, 1)), left).notes == ()
+
+
+def test_a_block_may_have_a_style_of_its_own() -> None:
+    own = GraphStyle(dense_y1_below=100)
+    made = lower.run(
+        source_of(network()),
+        ready().recognition,
+        GraphStyle(),
+        [EXAMPLE],
+        [IMAGE],
+        styles={"2": own, "9": GraphStyle()},
+    )
+    block = made.module.get_submodule("2")
+    assert isinstance(block, DeploySCConv)
+    assert block.style == own
+    assert difference(made) < 1e-5
+    assert lowered(network(), ready().recognition).module.get_submodule("2").style == GraphStyle()

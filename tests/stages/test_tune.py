@@ -131,7 +131,7 @@ def test_an_export_writes_the_choice_and_is_verified_and_reopened_with_it(
 ) -> None:
     monkeypatch.setattr(tune, "race", always("grouped Y1"))
     net = network()
-    made = scconv_deploy.export(net, torch.randn(1, 3, 6, 6), autotune=60.0, out=tmp_path / "b")
+    made = scconv_deploy.export(net, torch.randn(1, 3, 6, 6), autotune_seconds=60.0, out=tmp_path / "b")
     assert made.parity is not None
     assert made.parity.verdict is Verdict.PASS
     names = [n.name for n in onnx.load(made.artifact).graph.node if n.op_type == "Conv"]

@@ -93,13 +93,9 @@ void compute_blocked(const Fuse& fuse, const Kernels& kernels, const Parallel& p
   const size_t values = 2 * fuse.batch * fuse.channels * fuse.plane;
   if (fuse.batch >= kSamplesApart) {
     in_tasks(parallel, fuse.batch, values, [&](size_t sample) {
-      // Both tensors side by side, and then backwards: what was read last is still in the cache.
-      for (size_t i = 0; i < stretches; ++i) {
-        work.pool(2 * sample * stretches + i);
-        work.pool((2 * sample + 1) * stretches + i);
-      }
+      for (size_t i = 0; i < 2 * stretches; ++i) work.pool(2 * sample * stretches + i);
       work.weigh(sample);
-      for (size_t i = stretches; i-- > 0;) work.combine(sample * stretches + i);
+      for (size_t i = 0; i < stretches; ++i) work.combine(sample * stretches + i);
     });
     return;
   }

@@ -138,8 +138,7 @@ void compute_blocked(const Sru& sru, const Kernels& kernels, const Parallel& par
     in_tasks(parallel, sru.batch, values, [&](size_t sample) {
       for (size_t i = 0; i < pieces; ++i) work.measure(sample * pieces + i);
       work.normalise(sample);
-      // Backwards: what was read last is still in the cache.
-      for (size_t i = stretches; i-- > 0;) work.gate(sample * stretches + i);
+      for (size_t i = 0; i < stretches; ++i) work.gate(sample * stretches + i);
     });
     return;
   }

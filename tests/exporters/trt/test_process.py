@@ -136,6 +136,16 @@ def test_a_death_is_a_sentence(
     assert not alive(process.pid), "a zombie, or the process itself, was left behind"
 
 
+def test_a_dead_process_answers_every_further_request_at_once(
+    fake: Platform, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FAKE_TENSORRT", "exits")
+    with building(fake, folder) as process:
+        for _ in range(2):
+            with pytest.raises(BuildError, match="with exit code 7"):
+                process.plan(b"", BuildRequest(()), SILENCE)
+
+
 def test_a_real_plugin_node_that_nobody_guarded_costs_an_error_and_not_this_process(folder: Path) -> None:
     """Trap 3 of design/tensorrt.md: on a plugin node the parser of the RTX wheel opens a library that the wheel
     does not ship. Without :func:`self_contained` before it, this is what is left of the guard."""

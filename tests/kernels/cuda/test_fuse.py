@@ -108,7 +108,10 @@ TWINS = (
 )
 
 
-@pytest.mark.parametrize(("header", "old", "new", "name"), TWINS, ids=[t[3] for t in TWINS])
+@pytest.mark.parametrize(
+    ("header", "old", "new", "name"),
+    [pytest.param(*t, id=t[3], marks=pytest.mark.slow if i > 1 else ()) for i, t in enumerate(TWINS)],
+)
 def test_broken_twins_are_seen(header: str, old: str, new: str, name: str, tmp_path: Path) -> None:
     specs = [s for s in kernels((), FUSE[:1], ("fp32",)) if s.layout is Layout.PLANAR]
     broken = Emulated(tmp_path, specs, [(header, old, new)])
