@@ -22,7 +22,7 @@ from scconv_deploy.errors import BuildError, CapabilityError, InputError
 FOLDER = Path(__file__).parent / "cuda"
 CAPABILITY = "compute_80"
 LANGUAGE = "7.0"
-INSTALL = 'pip install "cuda-bindings>=12.8" nvidia-cuda-nvrtc'
+INSTALL = 'pip install "scconv-deploy[trt-plugin]"'
 TYPES = {"fp32": "float", "fp16": "scconv::Half", "bf16": "scconv::Brain"}
 BYTES = {"fp32": 4, "fp16": 2, "bf16": 2}
 GATES = {"hard": "kHard", "soft": "kSoft", "complement_soft": "kComplementSoft", "static": "kStatic"}

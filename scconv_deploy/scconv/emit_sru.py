@@ -76,12 +76,12 @@ def _values(
 
 def _normalise(w: Writer, spec: SRUSpec, x: str, shape: Sequence[Size], scale: str, shift: str) -> str:
     """``scale * xhat + shift``; groups are cut from the flat (C*H*W) vector, as both norms do."""
-    flat = w.op("Reshape", (x, w.constant(np.array([0, spec.groups, -1], np.int64))))
     if spec.norm is Norm.GROUP_NORM:
+        flat = w.op("Reshape", (x, w.constant(np.array([0, spec.groups, -1], np.int64))))
         ones, zeros = w.filled(1.0, spec.groups), w.filled(0.0, spec.groups)
         xhat = w.op("InstanceNormalization", (flat, ones, zeros), epsilon=spec.eps)
     else:
-        xhat = _group_std(w, spec, flat, shape)
+        xhat = _group_std(w, spec, x, shape)
     back = w.op("Reshape", (xhat, _image_shape(w, x, shape)))
     # The constants are stored as (C,); (C, 1, 1) broadcasts over height and width.
     column = w.constant(np.array([-1, 1, 1], np.int64))
@@ -89,21 +89,20 @@ def _normalise(w: Writer, spec: SRUSpec, x: str, shape: Sequence[Size], scale: s
     return w.op("Add", (scaled, w.op("Reshape", (shift, column))))
 
 
-def _group_std(w: Writer, spec: SRUSpec, flat: str, shape: Sequence[Size]) -> str:
+def _group_std(w: Writer, spec: SRUSpec, x: str, shape: Sequence[Size]) -> str:
     """Unbiased standard deviation with eps outside the root; groups as (N, groups, M), or in rows of an image."""
     last = w.constant(np.array([2], np.int64))
     height, width = shape[2], shape[3]
-    reduced = [last]
-    given = flat
+    reduced, cut = [last], [0, spec.groups, -1]
     if isinstance(width, int) and spec.channels % spec.groups == 0:
         # Row by row, then over the rows: ONNX Runtime adds up in one float32 accumulator per lane, and a group of
         # 4x640x640 elements was off by more than rounding may explain. Every row has as many elements.
-        given = w.op("Reshape", (flat, w.constant(np.array([0, spec.groups, -1, width], np.int64))))
-        reduced = [w.constant(np.array([3], np.int64)), last]
-    mean = given
+        reduced, cut = [w.constant(np.array([3], np.int64)), last], [0, spec.groups, -1, width]
+    flat = w.op("Reshape", (x, w.constant(np.array(cut, np.int64))))
+    mean = flat
     for axis in reduced:
         mean = w.op("ReduceMean", (mean, axis), keepdims=1)
-    centred = w.op("Sub", (given, mean))
+    centred = w.op("Sub", (flat, mean))
     total = w.op("Mul", (centred, centred))
     for axis in reduced:
         total = w.op("ReduceSum", (total, axis), keepdims=1)

@@ -9,7 +9,7 @@ import pytest
 
 from exporters.trt.plugin_quick import attributes_of
 from scconv_deploy.kernels.names import operators
-from scconv_deploy.kernels.ptx import KernelSpec
+from scconv_deploy.kernels.ptx import KernelSpec, Layout
 from tests.exporters.bindings.stub import compile_stub, compiler, run_in
 from tests.exporters.bindings.wheels import install
 
@@ -89,7 +89,7 @@ def test_real_bindings_accept_every_signature(version: str, tmp_path: Path) -> N
         assert len(types) == 6, "three types in two layouts"
     layouts = {layout for c in found["sru"]["combinations"] for layout in c[1]}
     assert layouts == {"LINEAR", "HWC", "HWC8"}
-    assert found["sru"]["extras"] == len(KernelSpec("SRU_soft", "fp16", layout="last", each=4).extras)  # type: ignore[arg-type]
+    assert found["sru"]["extras"] == len(KernelSpec("SRU_soft", "fp16", Layout.LAST, 4).extras)
 
 
 @pytest.mark.slow
