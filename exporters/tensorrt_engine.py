@@ -68,7 +68,9 @@ class TensorRTExporter:
         """
         chosen = platform.choose(self.target)
         capabilities = _capabilities(chosen, config)
-        cards.choose(config.tensorrt.card, capabilities)  # an unknown card is refused before anything is built
+        cards.choose(
+            config.tensorrt.card, capabilities
+        )  # an unknown card is refused before anything is built
         plugins = plugin.check(chosen, config.precision) if config.form is Form.PLUGIN else ()
         return (
             f"{chosen.reason}: {', '.join(capabilities)}",

@@ -94,7 +94,8 @@ def _group_std(w: Writer, spec: SRUSpec, x: str, shape: Sequence[Size]) -> str:
     last = w.constant(np.array([2], np.int64))
     height, width = shape[2], shape[3]
     reduced, cut = [last], [0, spec.groups, -1]
-    if isinstance(width, int) and spec.channels % spec.groups == 0:
+    is_fixed = isinstance(height, int) and isinstance(width, int)
+    if is_fixed and spec.channels % spec.groups == 0:
         # Row by row, then over the rows: ONNX Runtime adds up in one float32 accumulator per lane, and a group of
         # 4x640x640 elements was off by more than rounding may explain. Every row has as many elements.
         reduced, cut = [w.constant(np.array([3], np.int64)), last], [0, spec.groups, -1, width]
