@@ -22,6 +22,9 @@ from scconv_deploy.scconv.style import GraphStyle
 from scconv_deploy.scconv.writer import Size, Writer
 
 NormWriter = Callable[[Writer, SRUSpec, str, Sequence[Size], str, str], str]
+MANY = 2**18
+"""Elements of a group from which on they are added up by rows."""
+
 HALF_TYPES = (onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16)
 
 
@@ -94,11 +97,11 @@ def _group_std(w: Writer, spec: SRUSpec, x: str, shape: Sequence[Size]) -> str:
     last = w.constant(np.array([2], np.int64))
     height, width = shape[2], shape[3]
     reduced, cut = [last], [0, spec.groups, -1]
-    is_fixed = isinstance(height, int) and isinstance(width, int)
-    if is_fixed and spec.channels % spec.groups == 0:
+    fixed = isinstance(height, int) and isinstance(width, int) and spec.channels % spec.groups == 0
+    if fixed and spec.channels // spec.groups * int(height or 0) * int(width or 0) >= MANY:
         # Row by row, then over the rows: ONNX Runtime adds up in one float32 accumulator per lane, and a group of
         # 4x640x640 elements was off by more than rounding may explain. Every row has as many elements.
-        reduced, cut = [w.constant(np.array([3], np.int64)), last], [0, spec.groups, -1, width]
+        reduced, cut = [w.constant(np.array([3], np.int64)), last], [0, spec.groups, -1, int(width or 0)]
     flat = w.op("Reshape", (x, w.constant(np.array(cut, np.int64))))
     mean = flat
     for axis in reduced:
