@@ -53,8 +53,9 @@ def swapped_halves(model: onnx.ModelProto, path: str) -> None:
 
 
 def dropped_gwc_bias(model: onnx.ModelProto, path: str) -> None:
-    """GWC without its bias."""
-    conv = _nodes(model, f"{path}.cru.gwc", "Conv")[0]
+    """GWC without its bias; where PWC1 stands in its centre tap, the one convolution without it."""
+    dense = any(belongs_to(n.name, f"{path}.cru.y1") for n in model.graph.node)
+    conv = _nodes(model, f"{path}.cru.{'y1' if dense else 'gwc'}", "Conv")[0]
     assert len(conv.input) == 3
     del conv.input[2]
 

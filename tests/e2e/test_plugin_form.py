@@ -14,7 +14,7 @@ from exporters.onnx_model import OnnxExporter
 from scconv_deploy.artifacts import Bundle
 from scconv_deploy.config import ExportConfig, Form, Precision
 from scconv_deploy.contracts import Silence
-from scconv_deploy.errors import CapabilityError, InputError, VerificationError
+from scconv_deploy.errors import InputError, VerificationError
 from scconv_deploy.kernels import loader
 from scconv_deploy.pipeline import run_export
 from scconv_deploy.runtime.engine import open_bundle, read_golden
@@ -96,8 +96,8 @@ def test_a_wrong_node_is_found(fault: str, tmp_path: Path, monkeypatch: pytest.M
 
 
 def test_other_targets_and_precisions_refuse_it_in_words(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="plugin exists in fp32 and fp16"):
+    with pytest.raises(InputError, match="plugin exists in fp32, fp16 and int8"):
         OnnxExporter().check(ExportConfig("onnx", form=Form.PLUGIN, precision=Precision.BF16, opset=22))
-    config = ExportConfig("trt-rtx", out=tmp_path / "b", form=Form.PLUGIN)
-    with pytest.raises(CapabilityError, match="plugin is not available for --target trt-rtx"):
+    config = ExportConfig("trt-rtx", out=tmp_path / "b", form=Form.PLUGIN, precision=Precision.BF16, opset=22)
+    with pytest.raises(InputError, match="--form plugin"):
         run_export(network().eval(), config, Silence(), example_inputs=(EXAMPLE,))

@@ -155,7 +155,7 @@ def test_a_wrongly_replaced_host_is_not_promoted(tmp_path: Path, monkeypatch: py
         def __init__(self, spec: SCConvSpec, weights: Mapping[str, Tensor], style: GraphStyle) -> None:
             super().__init__(spec, weights, style)
             assert self.cru is not None
-            self.cru.gwc.weight.mul_(2.0)
+            (self.cru.y1 if self.cru.has_dense_y1 else self.cru.gwc).weight.mul_(2.0)
 
     monkeypatch.setattr(lower, "DeploySCConv", Doubled)
     found = host("unet_f2")

@@ -64,7 +64,7 @@ def test_a_name_of_no_operator_is_refused(name: str) -> None:
 
 def test_the_library_spells_the_flags_as_python_does() -> None:
     spelled = set(re.findall(r'"(_[a-z]+)"', SOURCE.read_text(encoding="utf-8")))
-    assert spelled == {"_std", "_ge", "_normalised", "_within", "_affine", "_relu"}
+    assert spelled == {"_std", "_ge", "_normalised", "_within", "_affine", "_add", "_relu"}
 
 
 def test_functions_are_attached_once_with_types_of_the_results() -> None:
