@@ -5,10 +5,10 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test check bench clean
+.PHONY: help venv demo test check bench gpu-check clean
 
 help: ## List these commands
-	@awk 'BEGIN {FS = ":.*## "} /^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 venv: $(STAMP) ## Create .venv with everything that developing needs (again only when its inputs change)
 
@@ -32,9 +32,13 @@ check: $(STAMP) ## Format, lint, types and layers
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 
-bench: $(STAMP) ## Measure export time and latency (about 12 minutes; JSON in tests/bench/results/)
+bench: $(STAMP) ## Measure export time and latency (about 20 minutes; JSON in tests/bench/results/)
 	@$(BIN)/python -m tests.bench.export_time
 	@$(BIN)/python -m tests.bench.latency
+	@$(BIN)/python -m tests.bench.forms
+
+gpu-check: $(STAMP) ## Where an NVIDIA GPU is at hand: run kernels, plugins and engines there, and record it
+	@$(BIN)/python -m tests.gpu.check
 
 clean: ## Remove .venv, caches and out/
 	@rm -rf $(VENV) out build scconv_deploy/kernels/*.so .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache *.egg-info

@@ -18,13 +18,13 @@ DOCUMENTS = (ROOT / "README.md", ROOT / "samples" / "digits" / "README.md")
 TEXT = "\n".join(path.read_text(encoding="utf-8") for path in DOCUMENTS)
 MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
 LINES = sorted(
-    set(re.findall(r"^(?:\$ )?(scconv-(?:export|verify|bench|inspect|doctor)\b[^#\n]*)", TEXT, re.M))
+    set(re.findall(r"^(?:\$ )?(scconv-(?:export|verify|bench|serve|inspect|doctor)\b[^#\n]*)", TEXT, re.M))
 )
 
 
 def test_every_make_command_is_a_documented_target() -> None:
-    targets = set(re.findall(r"^([a-z]+):.*## ", MAKEFILE, re.M))
-    named = set(re.findall(r"(?:^|`)make ([a-z]+)", TEXT, re.M))
+    targets = set(re.findall(r"^([a-z-]+):.*## ", MAKEFILE, re.M))
+    named = set(re.findall(r"(?:^|`)make ([a-z-]+)", TEXT, re.M))
     assert {"demo", "test", "help", "bench", "check"} <= named
     assert named <= targets
     phony = re.search(r"^\.PHONY: (.*)$", MAKEFILE, re.M)

@@ -3,7 +3,7 @@
 Four questions, none of which accumulates errors: is it the traced graph but for sound Q/DQ
 (:mod:`~scconv_deploy.parity.quantised_structure`)? Do samples stay inside the ranges? Does the artifact make the
 codes that the graph says (:mod:`~scconv_deploy.parity.quantised_codes`)? And how many of SRU's decisions do codes
-change: that is counted and reported, not judged, unless the user set ``--max-flip-rate``.
+change: that is counted and reported, not judged (``--max-flip-rate`` holds for the graph without Q/DQ).
 """
 
 from __future__ import annotations
