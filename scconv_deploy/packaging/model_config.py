@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from scconv_deploy.errors import InputError
+from scconv_deploy.runtime.batch_axis import counts_samples
 from scconv_deploy.runtime.dtypes import numpy_dtype
 
 DATA_TYPES = {
@@ -77,7 +78,7 @@ def model_config(
         raise InputError(
             f"Triton has no backend for {runtime} bundles; --package triton-python serves them through our runtime"
         )
-    batched = _counts_samples(manifest)
+    batched = counts_samples(manifest)
     inputs = tuple(_tensor(t, batched=batched) for t in manifest["inputs"])
     outputs = tuple(_tensor(t, batched=batched) for t in manifest["outputs"])
     largest = min((int(t["maximum"][0]) for t in manifest["inputs"] if t["maximum"]), default=1)
@@ -176,15 +177,6 @@ def _warm_up_text(config: ModelConfig) -> str:
 
 def _dims(dims: Sequence[int]) -> str:
     return "[ " + ", ".join(str(d) for d in dims) + " ]"
-
-
-def _counts_samples(manifest: Mapping[str, Any]) -> bool:
-    """Whether axis 0 of every tensor is the same free axis."""
-    first = {
-        t["shape"][0] if t["shape"] and isinstance(t["shape"][0], str) else None
-        for t in (*manifest["inputs"], *manifest["outputs"])
-    }
-    return len(first) == 1 and None not in first
 
 
 def _tensor(entry: Mapping[str, Any], *, batched: bool) -> Tensor:

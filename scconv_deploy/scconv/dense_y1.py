@@ -22,7 +22,7 @@ from dataclasses import replace
 
 from torch import Tensor
 
-from scconv_deploy.scconv.merged import ungrouped
+from scconv_deploy.scconv.merged import centre_tap, ungrouped
 from scconv_deploy.scconv.spec import ConvSpec, CRUSpec
 from scconv_deploy.scconv.style import GraphStyle
 
@@ -65,10 +65,6 @@ def dense_y1_weights(spec: CRUSpec, weights: Mapping[str, Tensor]) -> tuple[Tens
 
 def _tap(spec: CRUSpec) -> tuple[int, int] | None:
     """The tap of GWC that reads the position PWC1 reads; None where a precondition fails."""
-    gwc, pwc1 = spec.gwc, spec.pwc1
-    if gwc.groups == 1 or pwc1.kernel != (1, 1) or pwc1.padding != (0, 0) or pwc1.stride != gwc.stride:
+    if spec.gwc.groups == 1 or spec.gwc.padding_mode != "zeros":
         return None
-    if gwc.padding_mode != "zeros" or any(p % d for p, d in zip(gwc.padding, gwc.dilation, strict=True)):
-        return None
-    row, column = (p // d for p, d in zip(gwc.padding, gwc.dilation, strict=True))
-    return (row, column) if row < gwc.kernel[0] and column < gwc.kernel[1] else None
+    return centre_tap(spec)

@@ -24,7 +24,7 @@ import onnx
 from scconv_deploy.scconv.dense_y1 import dense_y1, takes_dense_y1
 from scconv_deploy.scconv.deploy_cru import can_merge_y2
 from scconv_deploy.scconv.emit_fused import emit_fused_fuse, emit_fused_sru, fuses_mix, fuses_sru
-from scconv_deploy.scconv.emit_merged import emit_merged_cru, takes_merged
+from scconv_deploy.scconv.emit_merged import conv, emit_merged_cru, takes_merged
 from scconv_deploy.scconv.emit_sru import HALF_TYPES, emit_sru
 from scconv_deploy.scconv.operator import BlockPlan
 from scconv_deploy.scconv.spec import ConvSpec, CRUSpec, Fuse, Order, SCConvSpec, SRUSpec, Y2Order
@@ -93,10 +93,10 @@ def emit_block(
 def _after_cru(spec: CRUSpec, shape: Sequence[Size]) -> list[Size]:
     sizes: list[Size] = []
     for axis, size in enumerate(shape[2:]):
-        for conv in (spec.squeeze_up, spec.gwc):
+        for window in (spec.squeeze_up, spec.gwc):
             if isinstance(size, int):
-                reach = conv.dilation[axis] * (conv.kernel[axis] - 1)
-                size = (size + 2 * conv.padding[axis] - reach - 1) // conv.stride[axis] + 1
+                reach = window.dilation[axis] * (window.kernel[axis] - 1)
+                size = (size + 2 * window.padding[axis] - reach - 1) // window.stride[axis] + 1
         sizes.append(size)
     return [shape[0], spec.c_out, *sizes]
 
@@ -130,15 +130,15 @@ def _emit_cru(
     """Equations 6 to 9 for the pieces (up, low)."""
     if takes_merged(spec, style):
         return emit_merged_cru(w, spec, style, named, pieces, out)
-    up = _conv(w, "squeeze_up", spec.squeeze_up, named, pieces[0])
-    low = _conv(w, "squeeze_low", spec.squeeze_low, named, pieces[1])
+    up = conv(w, "squeeze_up", spec.squeeze_up, named, pieces[0])
+    low = conv(w, "squeeze_low", spec.squeeze_low, named, pieces[1])
     if takes_dense_y1(spec, style):
-        y1 = _conv(w, "y1", dense_y1(spec), named, up)
+        y1 = conv(w, "y1", dense_y1(spec), named, up)
     else:
-        wide = _conv(w, "gwc", spec.gwc, named, up)
-        y1 = w.op("Add", (wide, _conv(w, "pwc1", spec.pwc1, named, up)))
+        wide = conv(w, "gwc", spec.gwc, named, up)
+        y1 = w.op("Add", (wide, conv(w, "pwc1", spec.pwc1, named, up)))
     merged = style.merged_y2 and can_merge_y2(spec)
-    y2 = _conv(w, "y2", ConvSpec(spec.pwc2.c_in, spec.c_out) if merged else spec.pwc2, named, low)
+    y2 = conv(w, "y2", ConvSpec(spec.pwc2.c_in, spec.c_out) if merged else spec.pwc2, named, low)
     parts: tuple[str, ...] = (y2,)
     if not merged and spec.y2_order is not Y2Order.PWC2_ONLY:
         parts = (y2, low) if spec.y2_order is Y2Order.PWC2_LOW else (low, y2)
@@ -195,18 +195,3 @@ def _fuse_type(dtype: int) -> int:
 def _pool(w: Writer, wide: Writer, y: str) -> str:
     axes = wide.constant(np.array([2, 3], np.int64))
     return wide.op("ReduceMean", (wide.cast(y, w.dtype, wide.dtype), axes), keepdims=1)
-
-
-def _conv(w: Writer, role: str, spec: ConvSpec, named: Mapping[str, str], x: str) -> str:
-    inputs = [x, named[f"cru.{role}.weight"]]
-    if f"cru.{role}.bias" in named:
-        inputs.append(named[f"cru.{role}.bias"])
-    return w.inside(role).op(
-        "Conv",
-        inputs,
-        kernel_shape=list(spec.kernel),
-        strides=list(spec.stride),
-        pads=[*spec.padding, *spec.padding],
-        dilations=list(spec.dilation),
-        group=spec.groups,
-    )

@@ -101,7 +101,7 @@ def ungrouped(weight: Tensor, groups: int) -> Tensor:
 def _can_be_three(spec: CRUSpec) -> bool:
     convolutions = (spec.squeeze_up, spec.squeeze_low, spec.gwc, spec.pwc1, spec.pwc2)
     zero_padded = all(c.padding_mode == "zeros" for c in convolutions)
-    return zero_padded and _tap(spec) is not None and _keeps_positions(spec.pwc2)
+    return zero_padded and centre_tap(spec) is not None and _keeps_positions(spec.pwc2)
 
 
 def _can_be_two(spec: CRUSpec) -> bool:
@@ -116,7 +116,7 @@ def _keeps_positions(conv: ConvSpec) -> bool:
     return conv.kernel == (1, 1) and conv.stride == (1, 1) and conv.padding == (0, 0)
 
 
-def _tap(spec: CRUSpec) -> tuple[int, int] | None:
+def centre_tap(spec: CRUSpec) -> tuple[int, int] | None:
     """The tap of GWC that reads the position PWC1 reads; None where there is none."""
     gwc, pwc1 = spec.gwc, spec.pwc1
     if pwc1.kernel != (1, 1) or pwc1.padding != (0, 0) or pwc1.stride != gwc.stride:
@@ -128,7 +128,7 @@ def _tap(spec: CRUSpec) -> tuple[int, int] | None:
 
 
 def _dense_y1(spec: CRUSpec, weights: Mapping[str, Tensor]) -> tuple[Tensor, Tensor | None]:
-    tap = _tap(spec)
+    tap = centre_tap(spec)
     if tap is None:
         raise ValueError("PWC1 reads a position that no tap of this GWC reads")
     kernel = ungrouped(weights["gwc.weight"].double(), spec.gwc.groups).clone()
@@ -158,7 +158,7 @@ def _centred_y2(spec: CRUSpec, weights: Mapping[str, Tensor]) -> tuple[Tensor, T
     """``[PWC2; I]`` of ``low'`` at the tap that reads the position itself, zero elsewhere."""
     pwc2 = ungrouped(weights["pwc2.weight"].double(), spec.pwc2.groups)[:, :, 0, 0]
     rows = _ordered(spec, pwc2, torch.eye(pwc2.shape[1], dtype=pwc2.dtype))
-    tap = _tap(spec) or (0, 0)
+    tap = centre_tap(spec) or (0, 0)
     kernel = rows.new_zeros(*rows.shape, *spec.gwc.kernel)
     kernel[:, :, tap[0], tap[1]] = rows
     own = _bias(weights, "pwc2")

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from scconv_deploy.errors import InputError
+from scconv_deploy.runtime.batch_axis import counts_samples
 from scconv_deploy.runtime.engine import Engine, open_bundle
 from scconv_deploy.runtime.engine_options import LARGEST as MOST_CONTEXTS
 from scconv_deploy.runtime.engine_options import EngineOptions
@@ -113,15 +114,6 @@ def open_model(
     options = EngineOptions(contexts=min(limits.instances, MOST_CONTEXTS))
     engine = open_bundle(path, threads, provider, verify, fallback=fallback, options=options)
     return Model(name, version, engine, limits, observer)
-
-
-def counts_samples(manifest: Mapping[str, Any]) -> bool:
-    """Whether axis 0 of every input and output is the same free axis: the batch."""
-    first = {
-        str(t["shape"][0]) if t["shape"] and isinstance(t["shape"][0], str) else None
-        for t in (*manifest["inputs"], *manifest["outputs"])
-    }
-    return len(first) == 1 and None not in first
 
 
 def _ordered(inputs: Arrays, known: tuple[TensorMetadata, ...]) -> dict[str, np.ndarray]:

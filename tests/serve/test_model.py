@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -14,7 +13,7 @@ from scconv_deploy.errors import CapabilityError, InputError
 from scconv_deploy.runtime import tensorrt
 from scconv_deploy.runtime.nvidia_driver import NoGpu
 from scconv_deploy.serve.metrics import Metrics
-from scconv_deploy.serve.model import Model, counts_samples, open_model
+from scconv_deploy.serve.model import Model, open_model
 from scconv_deploy.serve.settings import BatchLimits
 from tests.serve.bundles import LARGEST, SHAPE, pictures, write_bundle
 
@@ -41,24 +40,6 @@ def test_a_fixed_batch_runs_one_request_at_a_time(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="on axis 0"):
         model.infer({"x": pictures(1)}, 10.0)
     model.close(10.0)
-
-
-@pytest.mark.parametrize(
-    ("inputs", "outputs", "counts"),
-    [
-        ([["n", 3]], [["n"]], True),
-        ([["n", 3], ["n"]], [["n"]], True),
-        ([["n", 3], ["m"]], [["n"]], False),
-        ([["n", 3]], [[3]], False),
-        ([[1, 3]], [[1]], False),
-        ([["n", 3]], [["n"], []], False),
-    ],
-)
-def test_axis_0_counts_samples_only_where_it_is_the_same_everywhere(
-    inputs: list[list[Any]], outputs: list[list[Any]], counts: bool
-) -> None:
-    manifest = {"inputs": [{"shape": s} for s in inputs], "outputs": [{"shape": s} for s in outputs]}
-    assert counts_samples(manifest) == counts
 
 
 def test_an_engine_that_cannot_run_here_is_served_by_its_graph_only_where_asked_for(
