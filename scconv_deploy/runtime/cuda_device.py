@@ -56,6 +56,9 @@ class CudaDevice(Protocol):
     def fetch(self, host: np.ndarray, buffer: Buffer, stream: Any) -> None:
         """Begin to copy to a contiguous array; complete after :meth:`wait`."""
 
+    def move(self, to: int, source: int, size: int, stream: Any) -> None:
+        """Begin to copy within the memory of GPUs, by address; complete after :meth:`wait`."""
+
     def wait(self, stream: Any) -> None:
         """Until the stream has come to its end."""
 
@@ -113,6 +116,11 @@ class BindingsDevice:
         """See :class:`CudaDevice`."""
         way = self.cuda.cudaMemcpyKind.cudaMemcpyDeviceToHost
         self.call("cudaMemcpyAsync", host.ctypes.data, buffer.address, host.nbytes, way, stream)
+
+    def move(self, to: int, source: int, size: int, stream: Any) -> None:
+        """See :class:`CudaDevice`."""
+        way = self.cuda.cudaMemcpyKind.cudaMemcpyDeviceToDevice
+        self.call("cudaMemcpyAsync", to, source, size, way, stream)
 
     def wait(self, stream: Any) -> None:
         """See :class:`CudaDevice`."""
@@ -181,6 +189,10 @@ class TorchDevice:
         """See :class:`CudaDevice`."""
         with self._in_words("copying from the device"), self._torch.cuda.stream(stream):
             self._bytes(host).copy_(buffer.owner[: host.nbytes])
+
+    def move(self, to: int, source: int, size: int, stream: Any) -> None:  # noqa: ARG002 - the protocol's
+        """torch copies tensors, not addresses."""
+        raise CapabilityError(f"tensors on the GPU are taken through cuda-bindings: {INSTALL}")
 
     def wait(self, stream: Any) -> None:
         """See :class:`CudaDevice`."""

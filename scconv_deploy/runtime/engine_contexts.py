@@ -17,6 +17,7 @@ import numpy as np
 
 from scconv_deploy.errors import CapabilityError, InputError, first_line
 from scconv_deploy.runtime.cuda_device import Buffer, CudaDevice
+from scconv_deploy.runtime.device_array import DeviceArray
 from scconv_deploy.runtime.engine_profiles import Shape
 from scconv_deploy.runtime.input_checks import check_target
 
@@ -61,22 +62,41 @@ class Slot:
             InputError: the engine does not take these shapes, or an array of ``into`` does not fit its output.
             CapabilityError: the GPU reports an error, or the engine does not start.
         """
+        # What asynchronous copies read and write; it lives until the stream was waited for, here or in _forget().
+        held: list[object] = []
         try:
             if wanted != self.set_to:
                 self.settle(wanted)
             results = {n: _target(n, s, self._ends.outputs[n], into) for n, s in self._outputs.items()}
-            hosts = {name: np.ascontiguousarray(inputs[name]) for name in self._ends.inputs}
-            for name, host in hosts.items():
-                self.device.send(self._buffers[name], host, self.stream)
+            held.extend(self._send(name, inputs[name]) for name in self._ends.inputs)
             self._start()
-            for name, host in results.items():
-                self.device.fetch(host, self._buffers[name], self.stream)
-            # The sources of asynchronous copies, hosts above all, live until here.
+            held.extend(self._fetch(name, target) for name, target in results.items())
             self.device.wait(self.stream)
         except BaseException:
             self._forget()
             raise
         return results
+
+    def _send(self, name: str, given: np.ndarray) -> object:
+        """Begin to copy an input into its buffer; what comes back must live until the stream was waited for."""
+        buffer = self._buffers[name]
+        if isinstance(given, DeviceArray):
+            address, owner = given.lent_to(self.device.handle(self.stream))
+            self.device.move(buffer.address, address, given.nbytes, self.stream)
+            return owner
+        host = np.ascontiguousarray(given)
+        self.device.send(buffer, host, self.stream)
+        return host
+
+    def _fetch(self, name: str, target: np.ndarray) -> object:
+        """Begin to copy an output to where it was asked for; as :meth:`_send`."""
+        buffer = self._buffers[name]
+        if isinstance(target, DeviceArray):
+            address, owner = target.lent_to(self.device.handle(self.stream))
+            self.device.move(address, buffer.address, target.nbytes, self.stream)
+            return owner
+        self.device.fetch(target, buffer, self.stream)
+        return target
 
     def settle(self, wanted: Shapes) -> None:
         """Set profile, shapes and addresses; make the buffers. Nothing is computed."""

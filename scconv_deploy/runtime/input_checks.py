@@ -13,6 +13,7 @@ from typing import Any, cast
 import numpy as np
 
 from scconv_deploy.errors import InputError, first_line, nearest
+from scconv_deploy.runtime.device_array import DeviceArray, is_on_gpu
 from scconv_deploy.runtime.dtypes import numpy_dtype
 from scconv_deploy.runtime.engine_profiles import Bounds, Profile, Shape, choose
 
@@ -32,9 +33,14 @@ class InputSpec:
 
 
 class InputChecks:
-    """Compares the arrays of a call with the manifest. Thread-safe."""
+    """Compares the arrays of a call with the manifest. Thread-safe.
 
-    def __init__(self, entries: Sequence[Mapping[str, Any]]) -> None:
+    ``on_gpu``: the backend takes tensors that lie in a GPU's memory, as
+    :class:`~scconv_deploy.runtime.device_array.DeviceArray`.
+    """
+
+    def __init__(self, entries: Sequence[Mapping[str, Any]], on_gpu: bool = False) -> None:
+        self._on_gpu = on_gpu
         self.specs = tuple(map(_parse, entries))
         self._by_name = {spec.name: spec for spec in self.specs}
         self._profiles = _profiles(self.specs)
@@ -46,7 +52,7 @@ class InputChecks:
         Raises:
             InputError: in words, for the first that does not fit.
         """
-        arrays = _as_numpy(inputs)
+        arrays = self._as_arrays(inputs)
         key = tuple([(name, array.shape, array.dtype) for name, array in arrays.items()])
         if key in self._accepted:
             return arrays
@@ -55,10 +61,36 @@ class InputChecks:
             self._accepted.add(key)
         return arrays
 
+    def targets(self, into: Mapping[str, Any]) -> dict[str, np.ndarray]:
+        """The arrays of a call that outputs are written into.
+
+        Raises:
+            InputError: one is no NumPy array, and no tensor on the GPU that the backend writes to.
+        """
+        return {name: self._target(f"the array for output '{name}'", given) for name, given in into.items()}
+
     def optima(self) -> tuple[dict[str, Shape], ...]:
         """The optimum shapes of every profile; of the only one where there are none."""
         profiles = self._profiles or ({spec.name: spec.bounds for spec in self.specs},)
         return tuple({name: bounds.optimum for name, bounds in p.items()} for p in profiles)
+
+    def _as_arrays(self, inputs: Mapping[str, Any]) -> Mapping[str, np.ndarray]:
+        for value in inputs.values():
+            if type(value) is not np.ndarray:
+                return {name: self._array(name, value) for name, value in inputs.items()}
+        return inputs
+
+    def _array(self, name: str, value: object) -> np.ndarray:
+        if self._on_gpu and is_on_gpu(value):
+            return cast("np.ndarray", DeviceArray(value, f"input '{name}'"))
+        return _array(name, value)
+
+    def _target(self, called: str, value: object) -> np.ndarray:
+        if isinstance(value, np.ndarray):
+            return value
+        if self._on_gpu and is_on_gpu(value):
+            return cast("np.ndarray", DeviceArray(value, called))
+        raise InputError(f"{called} must be a numpy array, not {type(value).__name__}")
 
     def _compare(self, inputs: Mapping[str, np.ndarray]) -> None:
         for name in inputs:
@@ -73,13 +105,6 @@ class InputChecks:
             _check_array(inputs[name], spec)
         if self._profiles:
             choose(self._profiles, {name: tuple(inputs[name].shape) for name in self._profiles[0]})
-
-
-def _as_numpy(inputs: Mapping[str, Any]) -> Mapping[str, np.ndarray]:
-    for value in inputs.values():
-        if type(value) is not np.ndarray:
-            return {name: _array(name, value) for name, value in inputs.items()}
-    return inputs
 
 
 def _array(name: str, value: object) -> np.ndarray:
@@ -144,8 +169,12 @@ def check_target(name: str, given: np.ndarray, shape: Shape, kind: np.dtype[Any]
     Raises:
         InputError: its shape, type or memory does not fit.
     """
-    flags = given.flags
-    if given.shape != shape or given.dtype != kind or not (flags.c_contiguous and flags.writeable):
+    if isinstance(given, DeviceArray):
+        fits = given.shape == shape and given.dtype == kind
+    else:
+        flags = given.flags
+        fits = given.shape == shape and given.dtype == kind and flags.c_contiguous and flags.writeable
+    if not fits:
         raise InputError(
             f"the array for output '{name}' must be writable, contiguous, {kind} and of shape {shape}; it is "
             f"{given.dtype} of shape {given.shape}"

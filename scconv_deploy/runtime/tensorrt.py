@@ -66,8 +66,11 @@ class TensorRTRunner:
         manifest: of the bundle, where there is one: a mismatch is then explained before anything is loaded.
 
     Attributes:
+        takes_gpu_tensors: inputs and targets may be :class:`~scconv_deploy.runtime.device_array.DeviceArray`.
         notes: what is worth knowing of the open engine: the cache, graphs, streamed weights.
     """
+
+    takes_gpu_tensors = True
 
     def __init__(
         self,

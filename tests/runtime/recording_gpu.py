@@ -28,6 +28,7 @@ class Status(Enum):
 class Direction(Enum):
     cudaMemcpyHostToDevice = 1  # noqa: N815
     cudaMemcpyDeviceToHost = 2  # noqa: N815
+    cudaMemcpyDeviceToDevice = 3  # noqa: N815
 
 
 class CaptureMode(Enum):
@@ -96,10 +97,14 @@ class Cuda:
         self, to: int, source: int, size: int, kind: Direction, stream: Stream
     ) -> tuple[object, ...]:
         assert stream.number in self.streams
-        device = to if kind is Direction.cudaMemcpyHostToDevice else source
-        assert size <= len(self.memory[device])
+        ends = {
+            Direction.cudaMemcpyHostToDevice: [to],
+            Direction.cudaMemcpyDeviceToHost: [source],
+            Direction.cudaMemcpyDeviceToDevice: [to, source],
+        }[kind]
+        assert all(size <= len(self.memory[device]) for device in ends)
         ctypes.memmove(to, source, size)
-        return self._answer(f"copy {kind.name[-12:]}")
+        return self._answer(f"copy {kind.name.removeprefix('cudaMemcpy')}")
 
     def cudaStreamBeginCapture(self, stream: Stream, mode: CaptureMode) -> tuple[object, ...]:  # noqa: N802
         assert mode is CaptureMode.cudaStreamCaptureModeThreadLocal
