@@ -23,7 +23,10 @@ ONCE = (
     "sru_blocked.cpp",
     "fuse.cpp",
     "fuse_blocked.cpp",
+    "block.cpp",
+    "block_sample.cpp",
     "ort_ops.cpp",
+    "ort_block.cpp",
     "register.cpp",
 )
 PER_INSTRUCTION_SET = "inner_loops.cpp"

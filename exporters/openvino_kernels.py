@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 NAMES = {"f64": "fp64", "f32": "fp32", "f16": "fp16", "bf16": "bf16", "i8": "int8", "u8": "int8"}
 PRODUCTS = ("Convolution", "Deconvolution", "FullyConnected", "MatMul")
 FUSED_KIND = "Reference"
-"""What OpenVINO calls an operator that computes itself, as those of our extension do."""
+"""What OpenVINO calls an operator that computes itself, as those of our extension do. A whole block is one with the
+names of all its nodes; it multiplies in the type of its input."""
 STRUCTURE = ("Const", "Input", "Output")
 
 
@@ -87,7 +88,8 @@ def types_per_block(kernels: Iterable[Kernel], blocks: Sequence[str]) -> dict[st
                     continue
                 if what == CONVOLUTIONS:
                     # What is fused behind a convolution may be wider; its products are not.
-                    kind: str | None = kernel.computes if kernel.kind in PRODUCTS else None
+                    multiplies = kernel.kind in PRODUCTS or kernel.kind == FUSED_KIND
+                    kind: str | None = kernel.computes if multiplies else None
                 else:
                     kind = widest((kernel.computes, *kernel.touches))
                 if kind is not None:

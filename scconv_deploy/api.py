@@ -95,7 +95,8 @@ def export(
         autotune_seconds: seconds to spend on timing graph forms of each block on this machine (``onnx``, fp32); None
             leaves the choice to the target's rule. Every form is exact.
         packages: ``triton``, ``triton-python``, ``kserve``: each is written to ``<out>-<package>``.
-        max_flip_rate: largest share of a block's gates that may decide otherwise than float64 truth.
+        max_flip_rate: largest share of a block's gates that may decide otherwise than float64 truth; where it is
+            given, gates that int8 and fp8 codes of SRU's input flip count too.
         atol, rtol, check_error_stat: end-to-end limits as :class:`~scconv_deploy.config.Budgets` has them; a
             number holds for every output, a mapping by output name. None takes the precision's default.
         bisect: on failure, look inside the first wrong block for the operator.
@@ -174,6 +175,7 @@ def verify(
 
     Raises:
         InputError: not a bundle, or altered since the export.
+        CapabilityError: int8 or fp8 codes cannot be judged, since the model is traced to another graph now.
     """
     path = bundle.path if isinstance(bundle, Bundle) else Path(bundle)
     with TemporaryDirectory() as folder:

@@ -103,6 +103,8 @@ class Measurement:
     gpu: GpuTimes | None = None
     samples_ms: tuple[tuple[float, ...], ...] | None = None
     """Every call, round by round, with ``--raw``."""
+    notes: tuple[str, ...] = ()
+    """What the runtime says of the open model: the layout its fused nodes work in, for one."""
 
 
 @dataclass(frozen=True, slots=True)

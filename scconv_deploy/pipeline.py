@@ -10,10 +10,11 @@ Two stages are called elsewhere: ``inspect`` by the command line (it needs no to
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import nn
 from torch.export import ExportedProgram
@@ -128,7 +129,7 @@ def run_export(
                     raise VerificationError(f"{parity.sentence}; nothing was written", parity)
                 done(f"{parity.verdict.value}: {parity.sentence}")
             else:
-                golden = _golden_only(lowered.reference, graph, config)
+                golden = _golden_only(lowered.reference, graph, samples, config)
                 done("skipped (--no-verify)")
         late = [*model.notes, *input_notes, *graph.notes, *built.notes]
         notes += late
@@ -165,6 +166,7 @@ def run_verify(
 
     Raises:
         InputError: not a bundle, or altered; a model or samples that do not fit it.
+        CapabilityError: int8 or fp8 codes cannot be judged, since the model is traced to another graph now.
     """
     clock = StageClock(listener)
     with clock.stage("reopen") as done:
@@ -174,7 +176,8 @@ def run_verify(
     config = replace(
         opened.config,
         factory=factory,
-        variant=variant,
+        # A variant is a name; a factory or a class would be code, which nobody's bundle may ask for.
+        variant=variant or opened.config.variant,
         trust=trust,
         budgets=budgets or Budgets(),
         bisect=bisect,
@@ -208,6 +211,7 @@ def run_verify(
         if config.precision in QUANTISED:
             # The bundle holds codes; what they stand for is the graph that the model is traced to.
             plain = simplify.run(trace.run(lowered, graph.inputs, config), config)
+            reopen.must_trace_alike(opened, plain, model, source.sha256)
             graph = replace(graph, unquantised=plain)
         judged = _judged_by(config, built)
         report, _ = verify.run(built, graph, lowered, arrays, judged, listener, metric)
@@ -248,9 +252,16 @@ def _judged_by(config: ExportConfig, built: BuiltArtifact) -> ExportConfig:
     return replace(config, budgets=replace(config.budgets, tf32=tf32))
 
 
-def _golden_only(reference: nn.Module, graph: TracedGraph, config: ExportConfig) -> GoldenSamples:
+def _golden_only(
+    reference: nn.Module,
+    graph: TracedGraph,
+    samples: Mapping[str, np.ndarray] | None,
+    config: ExportConfig,
+) -> GoldenSamples:
+    """The user's samples where there are any: noise leaves the ranges of a quantised graph."""
     runner = Reference(reference, graph.inputs, [o.name for o in graph.outputs])
-    return verify.golden_samples(runner, verify.cases_of(graph, None, config.seed)[:1])
+    cases = verify.cases_of(graph, samples, config.seed)
+    return verify.golden_samples(runner, [c for c in cases if c.real] or cases[:1])
 
 
 def _refuse_what_is_not_built_yet(config: ExportConfig, exporter: Exporter) -> None:

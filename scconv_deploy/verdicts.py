@@ -6,7 +6,7 @@ Like :mod:`scconv_deploy.artifacts` this imports neither torch nor onnx.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
@@ -221,7 +221,13 @@ class ParityReport:
 
 @dataclass(frozen=True, slots=True)
 class GoldenSamples:
-    """Inputs and the reference's outputs that travel with the bundle, by tensor name."""
+    """Inputs and the reference's outputs that travel with the bundle, by tensor name.
+
+    ``own`` are the artifact's outputs at the export, where they missed the limit and it was promoted all the same
+    (AMBIGUOUS, or PyTorch itself was off): what it must give again. One run per index of the first axis: as it was
+    judged, and as it is served here, where its types were simulated. Empty where the reference's are enough.
+    """
 
     inputs: Mapping[str, np.ndarray]
     outputs: Mapping[str, np.ndarray]
+    own: Mapping[str, np.ndarray] = field(default_factory=dict)

@@ -34,7 +34,7 @@ class Workspace:
         if self.destination.exists():
             refuse_occupied(self.destination, force)
             aside = Path(
-                tempfile.mkdtemp(prefix=f".{self.destination.name}.old-", dir=self.destination.parent)
+                tempfile.mkdtemp(prefix=_hidden(self.destination, "old"), dir=self.destination.parent)
             )
             old = aside / "bundle"
             try:
@@ -68,7 +68,7 @@ def workspace(destination: Path, force: bool) -> Iterator[Workspace]:
     refuse_occupied(destination, force)
     created = _make_parents(destination.parent)
     try:
-        folder = Path(tempfile.mkdtemp(prefix=f".{destination.name}.tmp-", dir=destination.parent))
+        folder = Path(tempfile.mkdtemp(prefix=_hidden(destination, "tmp"), dir=destination.parent))
         # mkdtemp makes it private to this user; a bundle has the permissions of an ordinary folder.
         umask = os.umask(0)
         os.umask(umask)
@@ -124,6 +124,11 @@ def sync_folder(folder: Path) -> None:
         if path.is_file():
             with path.open("rb") as stream:
                 os.fsync(stream.fileno())
+
+
+def _hidden(destination: Path, mark: str) -> str:
+    """How the name of a folder beside ``destination`` begins; short, since the longest legal names have no room."""
+    return f".{destination.name[:40]}.{mark}-"
 
 
 def _make_parents(folder: Path) -> list[Path]:

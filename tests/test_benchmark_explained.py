@@ -15,6 +15,7 @@ from scconv_deploy.bench_config import BackendKind, BenchConfig
 from scconv_deploy.benchmarking import run_benchmark
 from scconv_deploy.config import ExportConfig, Form, shape_ranges
 from scconv_deploy.contracts import Silence
+from scconv_deploy.kernels import loader
 from scconv_deploy.measurements import BenchReport
 from scconv_deploy.pipeline import run_export
 from scconv_deploy.profiles import Standing
@@ -73,6 +74,16 @@ def test_the_naive_export_and_the_fused_one_are_taken_apart_too(explained: Bench
         assert [u.name for u in block.units] == ["SRU", "CRU"]
         assert all(u.share > 0 for u in block.units)
         assert block.plain_ms is not None
+
+
+@pytest.mark.skipif(loader.block_version() == 0, reason=f"no kernel of whole blocks: {loader.REBUILD}")
+def test_blocks_that_ran_as_one_kernel_are_named_as_such(explained: BenchReport) -> None:
+    (fused,) = (m for m in explained.measurements if m.kind == "plugin")
+    assert "are one node each" in fused.notes[0]
+    naive, ours, _ = explained.honesty
+    assert not any("as one kernel each" in note for note in naive.notes)
+    (note,) = (note for note in ours.notes if "as one kernel each" in note)
+    assert 0 < int(note.split()[0]) <= len(ours.blocks)
 
 
 def test_the_report_travels_as_json_and_as_a_page(explained: BenchReport) -> None:

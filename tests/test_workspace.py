@@ -174,6 +174,15 @@ def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
         export_to(tmp_path / "locked" / "out")
 
 
+@pytest.mark.parametrize("name", ["b" * 255, "ü" * 127])
+def test_the_longest_legal_name(name: str, tmp_path: Path) -> None:
+    for _ in range(2):
+        with workspace(tmp_path / name, force=True) as space:
+            (space.folder / MANIFEST).write_text("{}")
+            space.promote(force=True)
+    assert [p.name for p in tmp_path.iterdir()] == [name]
+
+
 def test_a_file_where_a_folder_is_needed(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(InputError, match="cannot create"):

@@ -86,11 +86,12 @@ def _carry_out(order: object, replies: Replies) -> object:
     from exporters.trt import platform
     from exporters.trt.build import build_plan
     from exporters.trt.messages import ERRORS, Built, Failed, Order
+    from scconv_deploy.runtime.cuda_device import load
 
     assert isinstance(order, Order)
     try:
         replies.update(f"loading {platform.PRODUCTS[order.module]}")
-        module = platform.load(order.module)
+        module = load(order.module)
         if module is None:
             return Failed("CapabilityError", f"{order.module} cannot be imported in the process that builds")
         chosen = platform.Platform(module, order.gpu, "")

@@ -7,11 +7,11 @@ version number.
 
 from __future__ import annotations
 
-import importlib
 from dataclasses import dataclass
 from types import ModuleType
 
 from scconv_deploy.errors import CapabilityError
+from scconv_deploy.runtime.cuda_device import load
 from scconv_deploy.runtime.nvidia_driver import Gpu, NoGpu, probe
 
 TENSORRT = "tensorrt"
@@ -42,17 +42,6 @@ class Platform:
     def runtime(self) -> str:
         """The name under which the bundle remembers its runtime."""
         return "tensorrt-rtx" if self.ahead_of_time else "tensorrt"
-
-
-def load(name: str) -> ModuleType | None:
-    """Import ``tensorrt`` or ``tensorrt_rtx``; None where it is absent or its libraries do not load.
-
-    The enterprise wheel raises OSError or RuntimeError, not ImportError, when its libraries are missing.
-    """
-    try:
-        return importlib.import_module(name)
-    except (ImportError, OSError, RuntimeError):
-        return None
 
 
 def version_of(module: ModuleType) -> str:

@@ -39,11 +39,16 @@ def roofline(kernels: Sequence[Kernel], card: Card) -> Roofline:
         time, memory, arithmetic = time + max(bytes_us, flops_us), memory + bytes_us, arithmetic + flops_us
         flops += mine
     words = (
-        f"estimate, not measured: at least {time:.0f} us on {card.name} from its public figures "
-        f"({card.bandwidth:g} GB/s: {memory:.0f} us; {flops / 1e9:.2f} GFLOP: {arithmetic:.0f} us); "
+        f"estimate, not measured: at least {_figure(time)} us on {card.name} from its public figures "
+        f"({card.bandwidth:g} GB/s: {_figure(memory)} us; {_figure(flops / 1e9)} GFLOP: {_figure(arithmetic)} us); "
         f"{len(device)} launches come on top"
     )
     return Roofline(card.name, round(time, 2), round(memory, 2), round(arithmetic, 2), flops, words)
+
+
+def _figure(value: float) -> str:
+    """Whole from 10 on, else two digits: a small network's estimate is no zero."""
+    return f"{value:.0f}" if value >= 10 else f"{value:.2g}"
 
 
 def kernel_flops(kernel: Kernel) -> int:

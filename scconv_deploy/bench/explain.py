@@ -28,7 +28,8 @@ from scconv_deploy.contracts import Progress
 from scconv_deploy.errors import ScconvDeployError
 from scconv_deploy.measurements import Conditions, Estimate, Measurement
 from scconv_deploy.profiles import Ceilings, HonestyTable
-from scconv_deploy.runtime.engine import read_manifest
+from scconv_deploy.runtime.block_fusion import BLOCK, DOMAIN
+from scconv_deploy.runtime.manifest import read_manifest
 from scconv_deploy.runtime.onnx import CPU, STANDARD, OnnxRunner
 
 RUNTIME = "onnxruntime"
@@ -190,7 +191,13 @@ def _table(
     )
     twin = sides[1] if len(sides) > 1 else None
     table = honesty_table(subject, sides[0], twin, roof, setting.seed, timed if twin else None)
-    return with_notes(table, _notes(target, twin))
+    return with_notes(table, [*_notes(target, twin), *_whole_blocks(profiles[0])])
+
+
+def _whole_blocks(profile: Profile) -> list[str]:
+    """What the columns cannot say where a kernel does the work of both units."""
+    count = sum((n.domain, n.op_type) == (DOMAIN, BLOCK) for n in profile.graph.graph.node)
+    return [f"{count} of the blocks ran as one kernel each, whose time stands at the CRU"] if count else []
 
 
 def profilable(file: Path, folder: Path) -> Path:

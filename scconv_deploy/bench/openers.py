@@ -35,10 +35,14 @@ class NotPortableError(InputError):
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """An open backend: ``call`` runs it once on inputs it holds; ``device_times`` exists on a GPU."""
+    """An open backend: ``call`` runs it once on inputs it holds; ``device_times`` exists on a GPU.
+
+    ``notes``: what the runtime says of the open model (the layout of its fused nodes), as sentences.
+    """
 
     call: Callable[[], object]
     device_times: Callable[[], GpuTimes] | None = None
+    notes: tuple[str, ...] = ()
 
 
 class Opener(Protocol):
@@ -78,7 +82,8 @@ class RunnerOpener:
             names = getattr(runner, "input_names", tuple(arrays))
             given = {name: arrays[name] for name in names}
             device = getattr(runner, "device_times", None)
-            yield Opened(lambda: runner.run(given), None if device is None else lambda: device(given))
+            times = None if device is None else lambda: device(given)
+            yield Opened(lambda: runner.run(given), times, tuple(getattr(runner, "notes", ())))
 
 
 @dataclass(frozen=True, slots=True)

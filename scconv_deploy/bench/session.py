@@ -21,11 +21,13 @@ from scconv_deploy.measurements import GpuTimes, Memory
 
 @dataclass(frozen=True, slots=True)
 class Opening:
-    """What opening cost: from file to callable, the first call alone, and the loop's own overhead."""
+    """What opening cost: from file to callable, the first call alone, and the loop's own overhead; ``notes`` as
+    :class:`~scconv_deploy.bench.openers.Opened` has them."""
 
     load_ms: float
     first_run_ms: float
     overhead_us: float
+    notes: tuple[str, ...] = ()
 
 
 class Session:
@@ -66,7 +68,7 @@ class Session:
         self._opened.call()
         done = self._clock()
         overhead = stopwatch.overhead_us(self._clock)
-        return Opening((loaded - start) / 1e6, (done - loaded) / 1e6, overhead)
+        return Opening((loaded - start) / 1e6, (done - loaded) / 1e6, overhead, self._opened.notes)
 
     def warm_up(self, warm_up_ms: int) -> WarmUp:
         """Run unmeasured until stable."""

@@ -44,7 +44,7 @@ def summarise(samples: Samples, percentiles: Sequence[float], seed: int) -> Summ
         seed: of the bootstrap.
     """
     ms = samples.calls / 1e6
-    low, high = _bootstrap(_round_medians(samples) / 1e6, seed)
+    low, high = median_interval(_round_medians(samples) / 1e6, seed)
     median = float(np.median(ms))
     return Summary(
         rounds=len(samples.rounds),
@@ -63,12 +63,12 @@ def summarise(samples: Samples, percentiles: Sequence[float], seed: int) -> Summ
 def ratio(samples: Samples, base: Samples, seed: int) -> Estimate:
     """Time of ``samples`` over time of ``base``, round by round of the same interleaved run."""
     ratios = _round_medians(samples) / _round_medians(base)
-    low, high = _bootstrap(ratios, seed)
+    low, high = median_interval(ratios, seed)
     return Estimate(float(np.median(ratios)), low, high)
 
 
-def _bootstrap(values: np.ndarray, seed: int) -> tuple[float, float]:
-    """Interval of the values' median."""
+def median_interval(values: np.ndarray, seed: int) -> tuple[float, float]:
+    """The 95 % interval of the median of ``values`` (one of each round) by percentile bootstrap."""
     generator = np.random.default_rng(seed)
     drawn = generator.integers(0, len(values), size=(RESAMPLES, len(values)))
     low, high = np.percentile(np.median(values[drawn], axis=1), INTERVAL)

@@ -24,7 +24,7 @@ from scconv_deploy.config import ShapeRange, dims
 from scconv_deploy.errors import InputError, first_line
 from scconv_deploy.inputs import UNBOUNDED, example_tensors
 from scconv_deploy.runtime.dtypes import BFLOAT16, numpy_dtype
-from scconv_deploy.runtime.engine import check_hashes, read_manifest
+from scconv_deploy.runtime.manifest import check_hashes, read_manifest
 
 BUNDLE = "bundle"
 ONNX_FILE = "onnx"

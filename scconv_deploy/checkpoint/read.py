@@ -24,10 +24,12 @@ from scconv_deploy.checkpoint import legacy
 from scconv_deploy.checkpoint.archive import Outline, outline
 from scconv_deploy.checkpoint.trust import (
     ORDINARY,
+    RUN_DIRECTLY,
     is_own_name,
     is_trusted,
     refuse_system_calls,
     trust_options,
+    trusted_home,
 )
 from scconv_deploy.errors import InputError, UntrustedCodeError, first_line
 
@@ -100,11 +102,15 @@ def load_weights_only(path: Path, trust: Sequence[str] = ()) -> Any:
     missing = untrusted(names, trust)
     if missing:
         shown = ", ".join(missing[:6]) + (f" and {len(missing) - 6} more" if len(missing) > 6 else "")
+        options = trust_options(missing)
+        script = " (MODULE: the script that saved it, without .py)" if "=MODULE" in options else ""
         raise UntrustedCodeError(
             f"{path} is a pickled object and needs code of its own to load: {shown}. "
-            f"If you trust that code, add {trust_options(missing)}; nothing was executed"
+            f"If you trust that code, add {options}{script}; nothing was executed"
         )
-    return load_restricted(path, [_import(name, path.parent) for name in names], read)
+    homes = {name: trusted_home(name, trust) for name in names}
+    refuse_system_calls(path, list(homes.values()))
+    return load_restricted(path, [_import(name, homes[name], path.parent) for name in names], read)
 
 
 def load_restricted(path: Path, allowed: Sequence[Allowed | type], read: Outline) -> Any:
@@ -165,7 +171,12 @@ def import_named(name: str, beside: Path | None = None) -> Any:
         found: Any = importlib.import_module(module)
         return getattr(found, attribute)
     except AttributeError as error:
-        raise InputError(f"module '{module}' has no '{attribute}'") from error
+        moved = (
+            f"; it is in the script that saved the file: --trust {RUN_DIRECTLY}=MODULE, its name without .py"
+            if module == RUN_DIRECTLY
+            else ""
+        )
+        raise InputError(f"module '{module}' has no '{attribute}'{moved}") from error
     except Exception as error:
         raise InputError(
             f"cannot import '{module}' (looked in the current folder, in the installed packages and beside "
@@ -179,17 +190,17 @@ def _vouched(name: str) -> Any:
     return torch_layer(name) or torch_function(name) or own_class(name)
 
 
-def _import(name: str, beside: Path) -> Allowed:
+def _import(name: str, home_name: str, beside: Path) -> Allowed:
     vouched = _vouched(name)
     if vouched is not None:
         return vouched, name
-    found = import_named(name, beside)
+    found = import_named(home_name, beside)
     home = getattr(found, "__module__", None)
     # Pickle names a class by the module that defines it. Another name reaches for something that the trusted
     # module merely imported (`from os import system`), which nobody vouched for.
-    if home != name.rpartition(".")[0]:
+    if home != home_name.rpartition(".")[0]:
         raise UntrustedCodeError(
-            f"the checkpoint asks for {name}, which is not defined there but in {home}; "
+            f"the checkpoint asks for {home_name}, which is not defined there but in {home}; "
             "nothing of it was executed"
         )
     # Trust is given to classes, whose objects the file holds. A function would be called with the file's

@@ -54,6 +54,9 @@ SYSTEM_NAMES = (
 """Names, and modules of a useful package, that do the same."""
 
 
+RUN_DIRECTLY = "__main__"
+"""The module under which a script that is run directly records its own classes."""
+
 OWN = ("scconv_deploy.scconv.reference.", "scconv_deploy.scconv.zoo.", "scconv_deploy.scconv.spec.")
 """Where this package keeps the networks of its zoo."""
 
@@ -91,16 +94,40 @@ def refuse_system_calls(path: Path, names: Sequence[str]) -> None:
 
 def is_trusted(name: str, trust: Sequence[str]) -> bool:
     """Whether ``name`` or the module it lies in was named with ``--trust``."""
-    return any(name == t or name.startswith(t + ".") for t in (t.replace(":", ".") for t in trust))
+    return any(_covers(recorded, name) for recorded, _ in map(_parted, trust))
+
+
+def trusted_home(name: str, trust: Sequence[str]) -> str:
+    """Where a trusted name is found: ``--trust __main__=nets`` finds ``__main__.Net`` as ``nets.Net``.
+
+    A script that is run directly and saves its model records its classes under ``__main__``, and code moves.
+    """
+    for recorded, actual in map(_parted, trust):
+        if actual and _covers(recorded, name):
+            return actual + name[len(recorded) :]
+    return name
 
 
 def trust_options(names: Sequence[str]) -> str:
     """The ``--trust`` options that vouch for ``names``: modules, or single names of large libraries."""
     wanted = {n if _is_standard(n) else n.rpartition(".")[0] for n in names}
-    return " ".join(f"--trust {w}" for w in sorted(wanted))
+    named = (f"{w}=MODULE" if w == RUN_DIRECTLY else w for w in sorted(wanted))
+    return " ".join(f"--trust {w}" for w in named)
+
+
+def _parted(trust: str) -> tuple[str, str]:
+    """The name that the file records, and where it is to be found instead ('' for: there)."""
+    recorded, _, actual = trust.replace(":", ".").partition("=")
+    return recorded, actual
+
+
+def _covers(recorded: str, name: str) -> bool:
+    return name == recorded or name.startswith(recorded + ".")
 
 
 def _is_standard(name: str) -> bool:
+    if name.startswith(RUN_DIRECTLY + "."):
+        return False
     return name.partition(".")[0] in sys.stdlib_module_names or name.startswith(("numpy.", "torch."))
 
 

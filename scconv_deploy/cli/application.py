@@ -243,7 +243,7 @@ app.command("serve", epilog=SERVE_EXAMPLES)(serve_command)
 
 @app.command("inspect", epilog=INSPECT_EXAMPLES)
 def inspect_command(
-    file: Annotated[str, typer.Argument(metavar="FILE", help="Any model file or bundle, from anyone.")],
+    file: Annotated[str, typer.Argument(metavar="FILE", help="Any model file, from anyone.")],
     as_json: o.AsJson = False,
     quiet: o.Quiet = False,
     debug: o.Debug = False,

@@ -30,8 +30,9 @@ Trust = Annotated[
     list[str] | None,
     typer.Option(
         "--trust",
-        metavar="NAME",
-        help="Allow importing one named class (or module) for a pickled model. Repeatable.",
+        metavar="NAME[=MODULE]",
+        help="Allow importing one named class (or module) for a pickled model; __main__=nets where a script that was "
+        "run directly saved it. Repeatable.",
     ),
 ]
 InputShape = Annotated[
@@ -91,7 +92,8 @@ MaxFlipRate = Annotated[
     typer.Option(
         "--max-flip-rate",
         metavar="SHARE",
-        help="Largest share of a block's gates that may decide otherwise than float64 truth, 0 to 1.",
+        help="Largest share of a block's gates that may decide otherwise than float64 truth, 0 to 1. Where it is "
+        "given, gates that int8 and fp8 codes of SRU's input flip count too.",
     ),
 ]
 Atol = Annotated[

@@ -91,6 +91,15 @@ def operator(*names: str) -> Callable[[Builder], Builder]:
     return register
 
 
+def of_one(function: Callable[[Tensor], Tensor]) -> Run:
+    """One tensor in, one out."""
+
+    def run(call: Call, values: Sequence[Value]) -> Tensor:
+        return function(call.tensor(values[0]))
+
+    return run
+
+
 def rounded_once(run: Run) -> Run:
     """Half inputs are widened to float32 and the result is rounded once to the half type.
 

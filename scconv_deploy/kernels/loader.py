@@ -10,6 +10,7 @@ import functools
 import logging
 import mmap
 from pathlib import Path
+from typing import Any
 
 LOG = logging.getLogger("scconv_deploy.kernels")
 FOLDER = Path(__file__).parent
@@ -30,15 +31,31 @@ def instruction_set() -> str | None:
 
     None where there is no library, or it cannot be loaded here (another system's, a broken file).
     """
+    ask = _function("scconv_instruction_set")
+    if ask is None:
+        return None
+    ask.restype = ctypes.c_char_p
+    return str(ask().decode())
+
+
+def block_version() -> int:
+    """Which form of the operator ``scconv::Block`` the library has (``runtime/block_fusion.py`` writes it).
+
+    0 where it has none, there is no library, or it cannot be loaded here.
+    """
+    ask = _function("scconv_block_version")
+    return 0 if ask is None else int(ask())
+
+
+def _function(name: str) -> Any:
+    """One of the library's own functions, or None where it cannot be asked."""
     path = library()
     if path is None:
         return None
     try:
-        ask = ctypes.CDLL(str(path)).scconv_instruction_set
+        return getattr(ctypes.CDLL(str(path)), name)
     except (OSError, AttributeError):
         return None
-    ask.restype = ctypes.c_char_p
-    return str(ask().decode())
 
 
 def holds_fused_nodes(model: Path | bytes) -> bool:

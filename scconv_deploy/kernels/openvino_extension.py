@@ -27,7 +27,7 @@ from scconv_deploy.errors import CapabilityError
 
 LOG = logging.getLogger("scconv_deploy.kernels")
 FOLDER = Path(__file__).parent
-SOURCES = ("channels_last.cpp", "extension.cpp")
+SOURCES = ("channels_last.cpp", "whole_block.cpp", "extension.cpp")
 COMPILERS = ("g++", "clang++", "c++")
 FLAGS = (
     "-std=c++17",

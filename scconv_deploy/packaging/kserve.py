@@ -13,7 +13,7 @@ from typing import Any
 
 from scconv_deploy.errors import InputError
 from scconv_deploy.packaging.label import sign
-from scconv_deploy.runtime.engine import check_hashes, read_manifest
+from scconv_deploy.runtime.manifest import check_hashes, read_manifest
 from scconv_deploy.workspace import workspace
 
 MOUNTED = "/mnt/models"

@@ -11,7 +11,8 @@ from pathlib import Path
 
 from scconv_deploy.packaging.label import sign
 from scconv_deploy.packaging.model_config import PYTHON, model_config, text, warm_up_bytes
-from scconv_deploy.runtime.engine import check_hashes, read_golden, read_manifest
+from scconv_deploy.runtime.golden import read_golden
+from scconv_deploy.runtime.manifest import check_hashes, read_manifest
 from scconv_deploy.workspace import workspace
 
 NAMES = {

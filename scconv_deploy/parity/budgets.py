@@ -9,9 +9,10 @@ from dataclasses import dataclass, field, replace
 from scconv_deploy.config import Budgets, ErrorStat, Precision
 from scconv_deploy.metrics import ELEMWISE
 from scconv_deploy.tolerances import END_TO_END_TF32, LIMITS, Limits
-from scconv_deploy.verdicts import TOP1, Budget, Comparison, PieceCheck, TaskMetric, Tolerance
+from scconv_deploy.verdicts import TOP1, Budget, Comparison, GateCheck, PieceCheck, TaskMetric, Tolerance
 
 FLIP_RATE = "max-flip-rate"
+FLIP_RATE_OF_CODES = "max-flip-rate, through codes"
 END_TO_END = "end to end"
 TASK_LOSS = 0.003
 """Share by which the user's own metric may differ, where it is no top-1 agreement."""
@@ -82,6 +83,25 @@ def gate_budgets(settled: Settled, pieces: Sequence[PieceCheck]) -> list[Budget]
     gates = [(p.piece, p.gate) for p in pieces if p.gate is not None]
     if not gates:
         return []
+    return [*_of_arithmetic(settled, gates), *_of_codes(settled, pieces)]
+
+
+def _of_codes(settled: Settled, pieces: Sequence[PieceCheck]) -> list[Budget]:
+    """Gates that decide otherwise because SRU's input is a code: only where the user set a limit, since 8 bits have
+    no share of flips that could be expected of every network."""
+    if FLIP_RATE not in settled.by_user:
+        return []
+    found = [(p.piece, p.quantised) for p in pieces if p.quantised is not None and p.quantised.gates]
+    rates = [((q.input_flips or 0) / (q.gates or 1), path, q) for path, q in found]
+    if not rates:
+        return []
+    rate, path, worst = max(rates, key=lambda item: item[0])
+    limit = settled.max_flip_rate
+    sentence = f"codes of SRU's input flip {worst.input_flips} of {worst.gates} gates in {path}, the most of all blocks"
+    return [Budget(FLIP_RATE_OF_CODES, limit, rate, rate <= limit, sentence)]
+
+
+def _of_arithmetic(settled: Settled, gates: Sequence[tuple[str, GateCheck]]) -> list[Budget]:
     path, worst = max(gates, key=lambda g: g[1].flip_rate)
     far, outside = max(gates, key=lambda g: g[1].flips_outside_band)
     limit = settled.max_flip_rate

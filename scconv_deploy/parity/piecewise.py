@@ -19,6 +19,7 @@ import torch
 from scconv_deploy.artifacts import LoweredModel, TracedGraph
 from scconv_deploy.graph.bodies import in_standard_operators
 from scconv_deploy.graph.pieces import block_piece
+from scconv_deploy.graph.shared import unshared
 from scconv_deploy.graph.units import find_units
 from scconv_deploy.interpret.program import OnnxProgram
 from scconv_deploy.parity.bisect import find_operator, first_half_operator
@@ -85,7 +86,8 @@ def check_pieces(
         settled: the limits.
         bisect: narrow a fault inside a block to the operator.
     """
-    shipped = onnx.shape_inference.infer_shapes(graph.model, data_prop=True)
+    separate = unshared(graph.model, graph.block_paths)
+    shipped = onnx.shape_inference.infer_shapes(separate, data_prop=True)
     model = in_standard_operators(shipped)
     record = _record(graph, lowered, reference, batches)
     blocks, notes = _blocks(model, graph, lowered, truth or reference, record)

@@ -3,7 +3,9 @@
 Four questions, none of which accumulates errors: is it the traced graph but for sound Q/DQ
 (:mod:`~scconv_deploy.parity.quantised_structure`)? Do samples stay inside the ranges? Does the artifact make the
 codes that the graph says (:mod:`~scconv_deploy.parity.quantised_codes`)? And how many of SRU's decisions do codes
-change: that is counted and reported, not judged (``--max-flip-rate`` holds for the graph without Q/DQ).
+change: that is counted and reported, and judged only where the user sets ``--max-flip-rate``
+(:func:`~scconv_deploy.parity.budgets.gate_budgets`). A fused SRU has its gate in its function's body: there the codes
+of its input are judged, and what the artifact itself decides is not seen.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ import torch
 
 from scconv_deploy.artifacts import TracedGraph
 from scconv_deploy.errors import CapabilityError, InputError, first_line
+from scconv_deploy.graph.bodies import in_standard_operators
 from scconv_deploy.graph.names import belongs_to
 from scconv_deploy.graph.quantised import QuantisedParts, QuantisedValue, read_parts
 from scconv_deploy.graph.units import find_units
@@ -91,11 +94,13 @@ def _parts(model: onnx.ModelProto) -> QuantisedParts:
 def _measure(
     graph: TracedGraph, plain: TracedGraph, parts: QuantisedParts, inputs: Mapping[str, np.ndarray]
 ) -> Measured:
-    masks = _masks(plain)
-    names = list(masks.values())
-    floats = _run(plain.model, [*names, *(v.source for v in parts.values.values())], inputs)
+    exact = in_standard_operators(onnx.shape_inference.infer_shapes(plain.model, data_prop=True))
+    masks = _masks(exact, plain.block_paths)
+    floats = _run(exact, [*masks.values(), *(v.source for v in parts.values.values())], inputs)
     saturated = {v.codes: saturated_share(v, floats[v.source]) for v in parts.values.values()}
-    by_input = _by_input(plain, parts, masks, floats, inputs)
+    by_input = _by_input(exact, parts, masks, floats, inputs)
+    made = {name for node in graph.model.graph.node for name in node.output}
+    names = [mask for mask in masks.values() if mask in made]
     try:
         codes, decided, ends = compare_codes(graph.model, parts, names, inputs)
         running: Mapping[str, np.ndarray] = _run(graph.model, names, inputs) if names else {}
@@ -125,23 +130,21 @@ def _run(
         return {**inputs, **runner.run(inputs)}
 
 
-def _masks(plain: TracedGraph) -> dict[str, str]:
+def _masks(model: onnx.ModelProto, paths: Sequence[str]) -> dict[str, str]:
     """Block path -> the name of its mask, where the graph shows it."""
-    model = onnx.shape_inference.infer_shapes(plain.model, data_prop=True)
-    units = {path: find_units(model, path) for path in plain.block_paths}
+    units = {path: find_units(model, path) for path in paths}
     return {path: u.gate.mask for path, u in units.items() if u.gate is not None}
 
 
 def _by_input(
-    plain: TracedGraph,
+    model: onnx.ModelProto,
     parts: QuantisedParts,
     masks: Mapping[str, str],
     floats: Mapping[str, np.ndarray],
     inputs: Mapping[str, np.ndarray],
 ) -> dict[str, int]:
     """Decisions that change when SRU's exact input is replaced by what its codes stand for."""
-    model = onnx.shape_inference.infer_shapes(plain.model, data_prop=True)
-    program = OnnxProgram(plain.model)
+    program = OnnxProgram(model)
     given = {k: from_numpy(v) for k, v in inputs.items()}
     by_source = {v.source: v for v in parts.values.values()}
     found = dict.fromkeys(masks, 0)

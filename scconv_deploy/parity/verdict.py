@@ -15,6 +15,7 @@
 | all pass and cover the graph | flips, all inside the band (16-bit types) | missed | AMBIGUOUS |
 | all pass | good | missed otherwise | FAIL |
 | none could be cut | - | good / missed | PASS / FAIL |
+| any | any | the form in which the runtime opens it gives other outputs than the file as it stands | FAIL |
 
 AMBIGUOUS (rounding at the gates) promotes the artifact: every piece of it was proved, and the end-to-end
 figure says nothing about the export.
@@ -63,6 +64,8 @@ class Evidence:
     """Names of the cases that are the user's samples."""
     task_itself: TaskMetric | None = None
     """In int8 and fp8, top-1 agreement of the user's own module with its layers fake-quantised in PyTorch."""
+    opened: str | None = None
+    """What is wrong with the form in which the runtime opens the artifact here; None where nothing is."""
 
     @property
     def itself(self) -> Sequence[Comparison]:
@@ -138,6 +141,8 @@ def _type_itself(evidence: Evidence) -> str:
 
 def _by_the_end(evidence: Evidence) -> tuple[Verdict, str]:
     """Every piece is sound; what do the whole artifact and the budgets say?"""
+    if evidence.opened is not None:
+        return Verdict.FAIL, evidence.opened
     failed = evidence.failed
     endless = next((c for c in failed if not c.metrics.finite), None)
     if endless is not None:

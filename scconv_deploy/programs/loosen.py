@@ -7,8 +7,8 @@ Here such a size becomes the size of a tensor near by that has the same extent a
 the program was exported for nothing changes, and for no others is the artifact built: the guess which tensor
 was meant decides only whether a block is found, never what is computed.
 
-Casts between floating types are dropped, since the precision is chosen by the export; conversions of masks
-to numbers stay.
+Casts between floating types are dropped, since the precision is chosen by the export. A mask becomes a number of
+the type that it was computed from: a type written into the graph would keep the program from running in half.
 """
 
 from __future__ import annotations
@@ -49,6 +49,8 @@ def loosen(program: ExportedProgram) -> tuple[str, ...]:
     for node in casts:
         node.replace_all_uses_with(node.args[0])
         graph.erase_node(node)
+    for node in [n for n in graph.nodes if n.target in CASTS]:
+        _type_mask(graph, node)
     for node in list(graph.nodes):
         if node.op == "call_function" and node.target in RESHAPES:
             _read_sizes(graph, node)
@@ -106,6 +108,25 @@ def _is_floating_cast(node: fx.Node) -> bool:
     if not isinstance(before, torch.Tensor) or not isinstance(after, torch.Tensor):
         return False
     return before.dtype.is_floating_point and after.dtype.is_floating_point
+
+
+def _type_mask(graph: fx.Graph, node: fx.Node) -> None:
+    """``(s > t).to(float32)`` -> ``(s > t).type_as(s)``; left as it is where ``s`` is of another type."""
+    source, made = node.args[0], node.meta.get("val")
+    if not isinstance(source, fx.Node) or not isinstance(made, torch.Tensor):
+        return
+    given = source.meta.get("val")
+    if not isinstance(given, torch.Tensor) or given.dtype != torch.bool or not made.dtype.is_floating_point:
+        return
+    kinds = ((n, n.meta.get("val")) for n in _ancestors(source, node))
+    typed = (n for n, value in kinds if isinstance(value, torch.Tensor) and value.dtype == made.dtype)
+    if (origin := next(typed, None)) is None:
+        return
+    with graph.inserting_before(node):
+        mask = graph.call_function(aten.type_as.default, (source, origin))
+    mask.meta = dict(node.meta)
+    node.replace_all_uses_with(mask)
+    graph.erase_node(node)
 
 
 def _read_sizes(graph: fx.Graph, node: fx.Node) -> None:

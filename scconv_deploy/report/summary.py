@@ -121,7 +121,10 @@ def _show_figures(out: Console, verification: Section) -> None:
     found = flips(verification)
     if found is None or precision == "fp32":
         return
-    own = "" if found.pytorch_rate is None else f"; PyTorch's own {precision} {rate_text(found.pytorch_rate)}"
+    # In int8 and fp8 a block's gates are judged in the graph before Q/DQ; what codes change is a note of its own.
+    own = " before Q/DQ" if precision in ("int8", "fp8") else ""
+    if not own and found.pytorch_rate is not None:
+        own = f"; PyTorch's own {precision} {rate_text(found.pytorch_rate)}"
     rate = f"{rate_text(found.worst_rate)} flipped in the worst of {plural(found.blocks, 'block')}"
     none = f"none of {found.gates:,} flipped in {plural(found.blocks, 'block')}"
     _field(out, "gates", (f"{rate} ({found.worst_block})" if found.flips else none) + own)

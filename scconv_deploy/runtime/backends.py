@@ -9,7 +9,7 @@ from typing import Any
 
 from scconv_deploy.contracts import Runner
 from scconv_deploy.errors import CapabilityError, InputError
-from scconv_deploy.runtime.engine_options import EngineOptions
+from scconv_deploy.runtime.engine_options import PLANAR, EngineOptions
 
 
 def open_runner(
@@ -22,8 +22,8 @@ def open_runner(
 ) -> AbstractContextManager[Runner]:
     """Open ``artifact`` with the runtime it was built for.
 
-    ``options`` are for TensorRT engines; with the bundle's ``manifest`` a mismatch with this machine is explained
-    before an engine is loaded.
+    ``options`` are for ONNX Runtime and TensorRT; with the bundle's ``manifest`` a mismatch with this machine is
+    explained before a TensorRT engine is loaded.
 
     Raises:
         CapabilityError: that runtime, or the device it needs, is missing here.
@@ -36,7 +36,8 @@ def open_runner(
             raise CapabilityError(
                 "this bundle needs ONNX Runtime, which is not installed: pip install onnxruntime"
             ) from error
-        return OnnxRunner(artifact, threads=threads, provider=provider or CPU)
+        use_blocks = options is None or options.layout != PLANAR
+        return OnnxRunner(artifact, threads=threads, provider=provider or CPU, use_blocks=use_blocks)
     if runtime == "openvino":
         try:
             from scconv_deploy.runtime.openvino import CPU as OPENVINO_CPU

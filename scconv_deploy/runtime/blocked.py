@@ -12,12 +12,17 @@ neighbour that stays planar gets one of its own). Refused: graphs in which there
 
 First, an Add and a ReLU that are all that is done with a fuse's result go into its kernel:
 ``ReLU(fuse(y1, y2) + r)``; the Add in float32 only and only where ``r`` has the very shape of the fuse's result.
+
+A whole block in one node (:mod:`~scconv_deploy.runtime.block_fusion`) has a kernel for this layout alone, so it is
+always rewired, and what follows it is written into its attribute ``fuse``.
 Twins: ``tests/runtime/test_blocked.py``.
 """
 
 from __future__ import annotations
 
-from scconv_deploy.runtime.graph_file import GraphFile, Node
+from scconv_deploy.runtime.block_fusion import BLOCK
+from scconv_deploy.runtime.graph_file import GraphFile
+from scconv_deploy.runtime.graph_node import Node
 from scconv_deploy.runtime.protobuf import Field, fields_of
 from scconv_deploy.runtime.wiring import Wiring
 
@@ -42,7 +47,7 @@ def use_blocks(graph: GraphFile, block: int) -> int:
         NotBlockedError: no node gains by it.
     """
     wiring = Wiring(graph)
-    for node in [n for n in graph.nodes if _is_fuse(n)]:
+    for node in [n for n in graph.nodes if _is_fuse(n) or _is_whole(n)]:
         _take_in_add(graph, wiring, node)
         _take_in_relu(graph, wiring, node)
     waiting = [n for n in graph.nodes if n.domain == OUR_DOMAIN]
@@ -70,7 +75,9 @@ def _choose(graph: GraphFile, wiring: Wiring, nodes: list[Node], block: int) -> 
     while changed:
         changed = False
         for node in able:
-            if node in chosen and _cost(wiring, node, chosen - {node}) < _cost(wiring, node, chosen):
+            if node not in chosen or _is_whole(node):
+                continue
+            if _cost(wiring, node, chosen - {node}) < _cost(wiring, node, chosen):
                 chosen.remove(node)
                 changed = True
     return {node: size for node, size in able.items() if node in chosen}
@@ -80,8 +87,19 @@ def _is_fuse(node: Node) -> bool:
     return node.domain == OUR_DOMAIN and node.op_type.startswith("CRUFuse_")
 
 
+def _is_whole(node: Node) -> bool:
+    return node.domain == OUR_DOMAIN and node.op_type == BLOCK
+
+
 def _flags(node: Node) -> list[str]:
-    return node.op_type.split("_")[2:]
+    return (node.text("fuse") if _is_whole(node) else node.op_type).split("_")[2:]
+
+
+def _set_flag(node: Node, flag: str) -> None:
+    if _is_whole(node):
+        node.set_text("fuse", f"{node.text('fuse')}_{flag}")
+    else:
+        node.op_type += f"_{flag}"
 
 
 def _take_in_add(graph: GraphFile, wiring: Wiring, node: Node) -> None:
@@ -94,7 +112,7 @@ def _take_in_add(graph: GraphFile, wiring: Wiring, node: Node) -> None:
         return
     if not (_is_float(kind) and _is_fixed(kind)):
         return
-    node.op_type += "_add"
+    _set_flag(node, "add")
     wiring.read_also(node, other)
     wiring.take_over(node, add)
 
@@ -103,7 +121,7 @@ def _take_in_relu(graph: GraphFile, wiring: Wiring, node: Node) -> None:
     relu = wiring.only_reader(node.outputs[0])
     if relu is None or relu.op_type != "Relu" or relu.domain or "relu" in _flags(node):
         return
-    node.op_type += "_relu"
+    _set_flag(node, "relu")
     graph.types.setdefault(relu.outputs[0], graph.types.get(node.outputs[0], b""))
     wiring.take_over(node, relu)
 
@@ -124,14 +142,13 @@ def _tensors(kind: bytes) -> list[dict[int, Field]]:
 
 
 def _activations(node: Node) -> list[str]:
-    if not _is_fuse(node):
-        return node.inputs[:1]
-    return [*node.inputs[:2], *(node.inputs[-1:] if "add" in _flags(node) else [])]
+    added = node.inputs[-1:] if "add" in _flags(node) else []
+    return [*node.inputs[: 2 if _is_fuse(node) else 1], *added]
 
 
 def _channels(graph: GraphFile, wiring: Wiring, node: Node) -> int | None:
-    """Of the node's inputs; None where nothing says so."""
-    for name in _activations(node):
+    """Of the node's first input; None where nothing says so."""
+    for name in _activations(node)[:1] if _is_whole(node) else _activations(node):
         maker = wiring.maker(name)
         if maker is not None and _is_planar_end(maker):
             return maker.integer("channels", 0)
@@ -158,7 +175,16 @@ def _is_reorder(node: Node | None, kind: str) -> bool:
     )
 
 
+def _made_channels(node: Node, channels: int) -> int:
+    """Of each output, where the inputs have ``channels``."""
+    if _is_whole(node):
+        return node.integer("channels", channels)
+    return channels if _is_fuse(node) else channels // 2
+
+
 def _fits(graph: GraphFile, wiring: Wiring, node: Node, channels: int, block: int) -> bool:
+    if _is_whole(node):
+        return True  # or it would not have been made
     halves = 1 if _is_fuse(node) else 2
     if channels % (halves * block) or channels % node.integer("groups", 1):
         return False
@@ -211,6 +237,6 @@ def _rewire(graph: GraphFile, wiring: Wiring, node: Node, channels: int, block: 
             wiring.drop(reorder)
         if wiring.readers(name) or name in wiring.outputs:
             back = Node(FROM_BLOCKS, [made], [name], BLOCKED_DOMAIN, f"{made}/back")
-            back.set_integer("channels", channels if _is_fuse(node) else channels // 2)
+            back.set_integer("channels", _made_channels(node, channels))
             wiring.add(back)
     node.set_integer("block", block)

@@ -240,7 +240,10 @@ def find_device() -> CudaDevice | None:
 
 
 def load(name: str) -> ModuleType | None:
-    """A module, or None where it is absent or its libraries do not load."""
+    """A module, or None where it is absent or its libraries do not load.
+
+    TensorRT's wheel raises OSError or RuntimeError, not ImportError, when its libraries are missing.
+    """
     try:
         return importlib.import_module(name)
     except (ImportError, OSError, RuntimeError):

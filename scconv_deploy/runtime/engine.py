@@ -5,8 +5,6 @@ Imports neither torch nor the exporting half: numpy and the backend are enough t
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -22,15 +20,12 @@ from scconv_deploy.runtime.backends import open_runner
 from scconv_deploy.runtime.engine_info import EngineInfo, describe
 from scconv_deploy.runtime.engine_options import EngineOptions
 from scconv_deploy.runtime.golden import check_golden
-from scconv_deploy.runtime.golden import read_golden as read_golden
 from scconv_deploy.runtime.input_checks import InputChecks, moved_into
+from scconv_deploy.runtime.manifest import check_hashes, read_manifest
 
-SCHEMA = 1
 GRAPH = "model.onnx"
 FALLBACK = "onnx"
 VERIFY_LEVELS = ("hash", "golden", "none")
-REQUIRED = {"artifact": str, "runtime": str, "files": dict, "inputs": list, "outputs": list}
-"""What a manifest must hold for its bundle to run."""
 
 
 class Opened(NamedTuple):
@@ -61,7 +56,7 @@ class Engine:
         self.path = path
         self.manifest = manifest
         self._opened = opened or Opened(str(manifest["runtime"]), str(manifest["artifact"]))
-        self._checks = InputChecks(manifest["inputs"])
+        self._checks = InputChecks(manifest["inputs"], getattr(runner, "takes_gpu_tensors", False))
         self._context = runner
         self._runner: Runner | None = runner.__enter__()
         self.input_names = tuple(spec.name for spec in self._checks.specs)
@@ -83,9 +78,11 @@ class Engine:
         """Named arrays in, named arrays out.
 
         Args:
-            inputs: arrays by name; tensors of other libraries on the CPU are taken through DLPack, uncopied.
+            inputs: arrays by name; tensors of other libraries on the CPU are taken through DLPack, uncopied, and for
+                TensorRT engines those on the GPU, copied there without a way over the host.
             into: contiguous arrays that take outputs of their names. ONNX Runtime writes into them, a GPU's
-                results are copied there once, and so are those of a backend that makes its own.
+                results are copied there once, and so are those of a backend that makes its own. For TensorRT
+                engines also tensors on the GPU, which come back as they were given.
 
         Raises:
             InputError: wrong names, dtypes, ranks or sizes, said before the backend sees them; or closed.
@@ -100,11 +97,12 @@ class Engine:
                     f"no output is called '{name}' (the engine gives {', '.join(self.output_names)})"
                     f"{nearest(name, self.output_names)}"
                 )
+        targets = self._checks.targets(into)
         run_into = getattr(runner, "run_into", None)
         results: dict[str, np.ndarray] = (
-            moved_into(runner.run(arrays), into) if run_into is None else run_into(arrays, into)
+            moved_into(runner.run(arrays), targets) if run_into is None else run_into(arrays, targets)
         )
-        return results
+        return {**results, **into}
 
     def warm_up(self, runs: int = 3) -> None:
         """Run zeros of every profile's optimum shape ``runs`` times, so that the first real call is as fast as the
@@ -173,7 +171,7 @@ def open_bundle(
             own samples and refuses to open if they differ; ``none`` checks nothing.
         fallback: ``"onnx"`` runs the bundle's ``model.onnx`` in ONNX Runtime on the CPU where its own artifact
             cannot run here, and says so once; None refuses.
-        options: contexts, CUDA graphs and caches of TensorRT engines.
+        options: the layout in ONNX Runtime; contexts, CUDA graphs and caches of TensorRT engines.
 
     Raises:
         InputError: no bundle, damaged or altered files, or golden samples that differ.
@@ -198,7 +196,7 @@ def open_bundle(
             raise CapabilityError(
                 f"{error}; fallback='{FALLBACK}' (--fallback {FALLBACK}) runs the bundle's {GRAPH} instead"
             ) from error
-        engine = _fall_back(path, manifest, threads, str(error))
+        engine = _fall_back(path, manifest, threads, options, str(error))
     if verify == "golden":
         try:
             check_golden(path, manifest, engine)
@@ -208,49 +206,9 @@ def open_bundle(
     return engine
 
 
-def _fall_back(path: Path, manifest: Mapping[str, Any], threads: int | None, reason: str) -> Engine:
+def _fall_back(
+    path: Path, manifest: Mapping[str, Any], threads: int | None, options: EngineOptions | None, reason: str
+) -> Engine:
     say_once(f"{path}: {reason}; its {GRAPH} runs in ONNX Runtime on the CPU instead, as was asked for")
-    runner = open_runner("onnxruntime", path / GRAPH, threads)
+    runner = open_runner("onnxruntime", path / GRAPH, threads, options=options)
     return Engine(path, manifest, runner, Opened("onnxruntime", GRAPH, fallback=reason))
-
-
-def read_manifest(path: Path) -> dict[str, Any]:
-    """Parse a bundle's manifest.
-
-    Raises:
-        InputError: not a bundle, or a schema this version does not know.
-    """
-    file = path / "manifest.json"
-    if not file.is_file():
-        raise InputError(f"{path} is not a bundle: it has no manifest.json")
-    try:
-        manifest = json.loads(file.read_text(encoding="utf-8"))
-        version = manifest["schema_version"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{file} is damaged: {error}") from error
-    if version != SCHEMA:
-        raise InputError(f"{path} has manifest schema {version}; this version reads schema {SCHEMA}")
-    for key, kind in REQUIRED.items():
-        if not isinstance(manifest.get(key), kind):
-            raise InputError(f"{file} is damaged: it has no usable '{key}'")
-    if Path(manifest["artifact"]).name != manifest["artifact"]:
-        raise InputError(f"{file} is damaged: its artifact '{manifest['artifact']}' is not in the bundle")
-    return dict(manifest)
-
-
-def check_hashes(path: Path, manifest: Mapping[str, Any]) -> None:
-    """Compare every file's SHA-256 with the manifest's.
-
-    Raises:
-        InputError: a file is missing or differs.
-    """
-    if manifest["artifact"] not in manifest["files"]:
-        raise InputError(f"{path}: the manifest does not list its own artifact; the bundle is incomplete")
-    for name, entry in manifest["files"].items():
-        file = path / name
-        if Path(name).name != name or not file.is_file():
-            raise InputError(f"{path} lacks {name}, which its manifest lists; the bundle is incomplete")
-        with file.open("rb") as stream:
-            found = hashlib.file_digest(stream, "sha256").hexdigest()
-        if found != entry["sha256"]:
-            raise InputError(f"{file} was altered or damaged since the export (its SHA-256 differs)")

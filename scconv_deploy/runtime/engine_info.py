@@ -21,7 +21,9 @@ class EngineInfo:
     """``library`` is the runtime's version; ``device`` the provider, device or GPU that computes.
 
     ``artifact`` is the file that runs: after a fallback the graph, and ``fallback`` says why. ``kernels`` runs
-    the model's fused nodes (None: it has none). ``notes`` are facts of the open engine (caches, graphs).
+    the model's fused nodes (None: it has none), on tensors in the ``layout`` "NCHW", "NCHW8c" or "NCHW16c" (None:
+    no kernel of ours runs); ``whole_blocks`` of the model's SCConv blocks are one kernel each. ``notes`` are facts of
+    the open engine (caches, graphs).
     """
 
     runtime: str
@@ -34,6 +36,8 @@ class EngineInfo:
     kernels: str | None = None
     fallback: str | None = None
     notes: tuple[str, ...] = ()
+    layout: str | None = None
+    whole_blocks: int = 0
 
 
 def describe(
@@ -58,6 +62,8 @@ def describe(
         outputs=tuple(manifest["outputs"]),
         kernels=getattr(runner, "kernels", None),
         fallback=fallback,
+        layout=getattr(runner, "layout", None),
+        whole_blocks=getattr(runner, "whole_blocks", 0),
         notes=(*getattr(runner, "notes", ()), *(f"not captured as a CUDA graph: {r}" for r in refusals())),
     )
 

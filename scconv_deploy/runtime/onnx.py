@@ -19,7 +19,7 @@ from scconv_deploy.kernels import loader
 from scconv_deploy.runtime.dtypes import BFLOAT16, numpy_dtype
 from scconv_deploy.runtime.input_checks import moved_into
 from scconv_deploy.runtime.onnx_into import BOUND_FROM, run_bound
-from scconv_deploy.runtime.upgrade import open_upgraded
+from scconv_deploy.runtime.upgrade import Upgraded, open_upgraded
 
 CPU = "CPUExecutionProvider"
 STANDARD = "standard operators"
@@ -39,9 +39,10 @@ class OnnxRunner:
         provider: execution provider's full name; it must be the one that really runs.
         optimise: False loads the graph exactly as it is.
         use_kernels: False runs ``scconv::`` nodes on their function bodies even where the kernels are there.
-        use_blocks: False leaves the fused nodes of a file in the planar layout. Otherwise they work in ONNX
-            Runtime's blocked one where that is possible (:mod:`~scconv_deploy.runtime.upgrade`); a model given as
-            bytes, or with ``optimise=False``, is run as it is.
+        use_blocks: False leaves the fused nodes of a file as they are, in the planar layout. Otherwise they work in
+            ONNX Runtime's blocked one, and whole SCConv blocks as one node, where that is possible
+            (:mod:`~scconv_deploy.runtime.upgrade`); a model given as bytes, or with ``optimise=False``, is run as
+            it is.
         profile: a folder for ONNX Runtime's own profile (see :meth:`end_profiling`) and for the graph as it was
             optimised here (``OPTIMISED``); every run is then a little slower.
 
@@ -49,6 +50,7 @@ class OnnxRunner:
         kernels: what runs the model's ``scconv::`` nodes: the build of the fused kernels ("avx512", "avx2",
             "plain"), "standard operators", or None where the model has no such nodes.
         layout: what those kernels work on, "NCHW", "NCHW8c" or "NCHW16c"; None where no kernel runs.
+        whole_blocks: how many SCConv blocks are one kernel each.
         notes: the same as a sentence for :class:`~scconv_deploy.runtime.engine_info.EngineInfo`.
 
     Raises:
@@ -74,6 +76,7 @@ class OnnxRunner:
             )
         self.kernels: str | None = None
         self.layout: str | None = None
+        self.whole_blocks = 0
         fused = loader.holds_fused_nodes(model)
         # The kernels are for the CPU provider; another one has the function bodies fused by itself.
         library = _library() if fused and use_kernels and provider == CPU else None
@@ -83,9 +86,10 @@ class OnnxRunner:
                 self._session, self.kernels = sessions(_source(model), optimise), STANDARD if fused else None
             else:
                 file = model if isinstance(model, Path) and use_blocks and optimise else None
-                self._session, self.kernels, self.layout = _with_kernels(
-                    sessions, library, file, _source(model), optimise
-                )
+                used, self.kernels = _with_kernels(sessions, library, file, _source(model), optimise)
+                self._session, self.whole_blocks = used.session, used.whole_blocks
+                if self.kernels != STANDARD:
+                    self.layout = f"{PLANAR}{used.block}c" if used.block else PLANAR
         except Exception as error:
             where = model if isinstance(model, Path) else "the graph"
             if "NOT_IMPLEMENTED" in str(error):
@@ -95,10 +99,10 @@ class OnnxRunner:
                     "in a precision that this one computes"
                 ) from error
             raise InputError(f"ONNX Runtime cannot load {where}: {first_line(error)}") from error
-        used = self._session.get_providers()[0]
-        if used != provider:
-            raise CapabilityError(f"ONNX Runtime fell back from {provider} to {used}; nothing was run")
-        self.notes = () if self.layout is None else (f"fused nodes work in the layout {self.layout}",)
+        ran = self._session.get_providers()[0]
+        if ran != provider:
+            raise CapabilityError(f"ONNX Runtime fell back from {provider} to {ran}; nothing was run")
+        self.notes = _notes(self.layout, self.whole_blocks)
         self.input_names: tuple[str, ...] = tuple(i.name for i in self._session.get_inputs())
         self.output_names: tuple[str, ...] = tuple(o.name for o in self._session.get_outputs())
 
@@ -223,22 +227,30 @@ def _library() -> Path | None:
 
 def _with_kernels(
     plain: _Sessions, library: Path, upgradable: Path | None, source: str | bytes, optimise: bool
-) -> tuple[Any, str, str | None]:
-    """A session with the kernels, the name of their build and their layout; without where they cannot be loaded."""
-    start, block = replace(plain, library=library), 0
+) -> tuple[Upgraded, str]:
+    """A session with the kernels and the name of their build; without kernels where they cannot be loaded."""
+    start = replace(plain, library=library)
     try:
         if upgradable is None:
-            session = start(source, optimise)
+            opened = Upgraded(start(source, optimise))
         else:
-            session, block = open_upgraded(upgradable, library, start, version())
-        return session, loader.instruction_set() or STANDARD, f"{PLANAR}{block}c" if block else PLANAR
+            opened = open_upgraded(upgradable, library, start, version())
+        return opened, loader.instruction_set() or STANDARD
     except Exception as error:  # noqa: BLE001 - whatever the library did, the model can run without it
         session = plain(source, optimise)
         loader.say_once(
             f"the fused kernels in {library.name} do not work here ({first_line(error)}), so the model runs on "
             "standard operators: the same results, more slowly"
         )
-        return session, STANDARD, None
+        return Upgraded(session), STANDARD
+
+
+def _notes(layout: str | None, whole_blocks: int) -> tuple[str, ...]:
+    if layout is None:
+        return ()
+    blocks = "SCConv block is one node" if whole_blocks == 1 else "SCConv blocks are one node each"
+    whole = f"; {whole_blocks} {blocks}" if whole_blocks else ""
+    return (f"fused nodes work in the layout {layout}{whole}",)
 
 
 def version() -> str:

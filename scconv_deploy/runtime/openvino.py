@@ -6,16 +6,18 @@ also compute the gate's float32 island in bf16 and flip its decisions.
 
 A model with free axes is compiled once per input shape, up to :data:`SPECIALISED` of them, and once with free
 axes for all further ones: the CPU plugin runs SCConv-ResNet-50 with a free batch at 1.3 times the latency of the
-same model with its batch fixed (fp32, batch 1 and 8, 2 threads, 2026-11-22; bf16: 1.7 and 1.9 times).
+same model with its batch fixed (fp32, batch 1 and 8, 2 threads, 2026-11-22; bf16: 1.7 and 1.9 times). Where the
+model has the fused kernels and the shape is known, :mod:`openvino_blocks` makes each block one operator.
 """
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import openvino as ov
@@ -23,6 +25,7 @@ import openvino as ov
 from scconv_deploy.errors import CapabilityError, InputError, first_line
 from scconv_deploy.kernels import openvino_extension
 from scconv_deploy.runtime.dtypes import BFLOAT16, numpy_dtype
+from scconv_deploy.runtime.openvino_blocks import join_blocks
 
 CPU = "CPU"
 SPECIALISED = 4
@@ -42,6 +45,7 @@ class OpenVINORunner:
         threads: inference threads on CPU; None leaves the choice to OpenVINO.
         provider: the device's name as OpenVINO has it ("CPU", "GPU.0").
         hint: inference precision ("f32", "bf16", ...); None keeps the model's own types.
+        join: whether SCConv blocks may become one operator each.
 
     Attributes:
         precision_hint: the inference precision that was set, and read back from the compiled model.
@@ -53,13 +57,20 @@ class OpenVINORunner:
     """
 
     def __init__(
-        self, artifact: Path, threads: int | None = None, provider: str = CPU, hint: str | None = None
+        self,
+        artifact: Path,
+        threads: int | None = None,
+        provider: str = CPU,
+        hint: str | None = None,
+        join: bool = True,
     ) -> None:
         self._core = ov.Core()
         _check_device(self._core, provider, threads)
         self._device, self._threads = provider, threads
+        self._library: Path | None = None
         if openvino_extension.holds_fused_nodes(artifact):
-            _add_kernels(self._core, provider)
+            library = _add_kernels(self._core, provider)
+            self._library = library if join else None
         try:
             self._model = self._core.read_model(artifact)
         except Exception as error:
@@ -70,7 +81,8 @@ class OpenVINORunner:
         self.precision_hint = hint or ("dynamic" if halves else "f32")
         self.input_names: tuple[str, ...] = tuple(port.any_name for port in self._model.inputs)
         self.output_names: tuple[str, ...] = tuple(port.any_name for port in self._model.outputs)
-        self._is_free = any(port.partial_shape.is_dynamic for port in self._model.inputs)
+        self._ports = tuple(_Port.of(port) for port in self._model.inputs)
+        self._is_free = any(port.shape.is_dynamic for port in self._ports)
         self._lock = threading.Lock()
         self._compiled: dict[tuple[tuple[int, ...], ...] | None, _Compiled] = {}
         self._open = True
@@ -93,10 +105,9 @@ class OpenVINORunner:
         self._check_inputs(arrays)
         compiled = self._for(tuple(a.shape for a in arrays) if self._is_free else None)
         try:
-            values = compiled.run(arrays)
+            return dict(zip(self.output_names, compiled.run(arrays), strict=True))
         except Exception as error:
             raise InputError(f"OpenVINO refused the inputs: {_reason(error)}") from error
-        return dict(zip(self.output_names, values, strict=True))
 
     def runtime_model(self, shapes: Mapping[str, tuple[int, ...]]) -> ov.Model:
         """What OpenVINO made of the model for inputs of these shapes: kernels with their types and layouts.
@@ -104,8 +115,8 @@ class OpenVINORunner:
         Raises:
             InputError: these shapes do not fit the model.
         """
-        wanted = tuple(tuple(shapes[name]) for name in self.input_names)
-        return self._for(wanted if self._is_free else None).compiled.get_runtime_model()
+        wanted = tuple(tuple(shapes[name]) for name in self.input_names) if self._is_free else None
+        return self._for(wanted).compiled.get_runtime_model()
 
     def __enter__(self) -> Self:
         return self
@@ -118,13 +129,15 @@ class OpenVINORunner:
 
     def _check_inputs(self, arrays: list[np.ndarray]) -> None:
         """OpenVINO would read the bytes of another type as its own."""
-        for name, port, array in zip(self.input_names, self._model.inputs, arrays, strict=True):
-            wanted = element_name(port.element_type)
-            if array.dtype.name != wanted:
-                raise InputError(f"input '{name}' must be {wanted}, not {array.dtype.name}; convert it")
-            if not port.partial_shape.compatible(ov.PartialShape(list(array.shape))):
+        for port, array in zip(self._ports, arrays, strict=True):
+            # Comparing with None compares with float64; a name costs more than the comparison that it saves.
+            if (port.dtype is None or array.dtype != port.dtype) and array.dtype.name != port.kind:
                 raise InputError(
-                    f"input '{name}' has shape {list(array.shape)}; the model takes {port.partial_shape}"
+                    f"input '{port.name}' must be {port.kind}, not {array.dtype.name}; convert it"
+                )
+            if array.shape != port.fixed and not port.shape.compatible(ov.PartialShape(list(array.shape))):
+                raise InputError(
+                    f"input '{port.name}' has shape {list(array.shape)}; the model takes {port.shape}"
                 )
 
     def _for(self, shapes: tuple[tuple[int, ...], ...] | None) -> _Compiled:
@@ -139,18 +152,19 @@ class OpenVINORunner:
             return self._compiled[key]
 
     def _compile(self, shapes: tuple[tuple[int, ...], ...] | None) -> _Compiled:
-        settings: dict[str, Any] = {PRECISION_HINT: self.precision_hint, "PERFORMANCE_HINT": "LATENCY"}
-        if self._threads is not None:
-            settings[THREADS] = self._threads
+        own = {} if self._threads is None else {THREADS: self._threads}
+        settings: dict[str, Any] = {PRECISION_HINT: self.precision_hint, "PERFORMANCE_HINT": "LATENCY", **own}
+        make = partial(self._core.compile_model, device_name=self._device, config=settings)
         try:
             model = self._model.clone()
             if shapes is not None:
                 model.reshape({p.any_name: list(s) for p, s in zip(model.inputs, shapes, strict=True)})
-            compiled = self._core.compile_model(model, self._device, settings)
+            if self._library is not None and (shapes is not None or not self._is_free):
+                join_blocks(model, self._library, make)
+            compiled = make(model)
         except Exception as error:
-            raise InputError(
-                f"OpenVINO cannot compile {self._name} for {self._device}: {_reason(error)}"
-            ) from error
+            where = f"{self._name} for {self._device}"
+            raise InputError(f"OpenVINO cannot compile {where}: {_reason(error)}") from error
         used = compiled.get_property(PRECISION_HINT)
         if used != getattr(ov.Type, self.precision_hint):
             raise CapabilityError(
@@ -160,11 +174,36 @@ class OpenVINORunner:
         return _Compiled(compiled)
 
 
+class _Port(NamedTuple):
+    """An input of the model, read once: asking OpenVINO for it costs microseconds in every call.
+
+    ``dtype`` is None where NumPy does not know the type ``kind``, ``fixed`` where an axis is free.
+    """
+
+    name: str
+    kind: str
+    dtype: np.dtype[Any] | None
+    shape: Any
+    fixed: tuple[int, ...] | None
+
+    @classmethod
+    def of(cls, port: Any) -> _Port:
+        kind, shape = element_name(port.element_type), port.partial_shape
+        return cls(
+            port.any_name,
+            kind,
+            None if kind == BFLOAT16 else np.dtype(kind),
+            shape,
+            None if shape.is_dynamic else tuple(shape.to_shape()),
+        )
+
+
 class _Compiled:
     """A compiled model and its idle infer requests."""
 
     def __init__(self, compiled: Any) -> None:
         self.compiled = compiled
+        self._outputs = range(len(compiled.outputs))
         self._idle: list[Any] = []
 
     def run(self, arrays: list[np.ndarray]) -> list[np.ndarray]:
@@ -176,7 +215,7 @@ class _Compiled:
             request.set_input_tensor(index, _tensor(array))
         request.infer()
         # Copies: the request's own memory is written again by whoever takes it next.
-        values = [_array(request.get_output_tensor(i)) for i in range(len(self.compiled.outputs))]
+        values = [_array(request.get_output_tensor(i)) for i in self._outputs]
         self._idle.append(request)
         return values
 
@@ -214,7 +253,7 @@ def _check_device(core: ov.Core, provider: str, threads: int | None) -> None:
         raise InputError(f"a number of threads can be set for {CPU}, not for {provider}; leave it out")
 
 
-def _add_kernels(core: ov.Core, provider: str) -> None:
+def _add_kernels(core: ov.Core, provider: str) -> Path:
     if provider != CPU:
         raise CapabilityError(
             f"this bundle has fused kernels (--form plugin), which are for {CPU}, not for {provider}; export with "
@@ -228,6 +267,7 @@ def _add_kernels(core: ov.Core, provider: str) -> None:
             f"OpenVINO {version()} cannot load the fused kernels in {library}: {_reason(error)}; delete that file to "
             "have it compiled again"
         ) from error
+    return library
 
 
 def _check_types(core: ov.Core, provider: str, halves: set[ov.Type], name: str) -> None:
@@ -241,7 +281,7 @@ def _check_types(core: ov.Core, provider: str, halves: set[ov.Type], name: str) 
 
 
 def _tensor(array: np.ndarray) -> Any:
-    if array.dtype.name == BFLOAT16:
+    if array.dtype.kind == "V" and array.dtype.name == BFLOAT16:  # the kind alone costs nothing to ask
         return ov.Tensor(array.view(np.uint16), ov.Shape(array.shape), ov.Type.bf16)
     return ov.Tensor(array, shared_memory=True)
 

@@ -1,9 +1,11 @@
 """A model with fused nodes -> a session on ONNX Runtime's blocked layout, where that is possible here.
 
-ONNX Runtime optimises the model and writes the result down; :mod:`~scconv_deploy.runtime.blocked` rewires it; the
-rewired graph is loaded as it is, and is used only if both sessions agree on random inputs. Any step that does not
-work leaves the ordinary session, and says why in the log ``scconv_deploy.runtime`` (level INFO). What comes out is
-kept for the next time (:mod:`~scconv_deploy.runtime.upgrade_cache`).
+First every SCConv block that allows it becomes one node (:mod:`~scconv_deploy.runtime.block_fusion`). ONNX Runtime
+optimises the model and writes the result down; :mod:`~scconv_deploy.runtime.blocked` rewires it; the rewired graph
+is loaded as it is, and is used only if it and the ordinary session agree on random inputs. Where that fails the
+same is tried with SRU and fuse as the nodes that they are in the file, and where that fails too the ordinary session
+stays; each time the log ``scconv_deploy.runtime`` (level INFO) says why. What comes out is kept for the next time
+(:mod:`~scconv_deploy.runtime.upgrade_cache`).
 """
 
 from __future__ import annotations
@@ -13,21 +15,23 @@ import logging
 import platform
 import tempfile
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
 from scconv_deploy.errors import first_line
 from scconv_deploy.kernels import loader
-from scconv_deploy.runtime import upgrade_cache
+from scconv_deploy.runtime import block_fusion, upgrade_cache
 from scconv_deploy.runtime.blocked import BLOCKED_DOMAIN, TO_BLOCKS, NotBlockedError, use_blocks
-from scconv_deploy.runtime.graph_file import GraphFile, Node, one_node_model
+from scconv_deploy.runtime.graph_file import GraphFile, one_node_model
+from scconv_deploy.runtime.graph_node import Node
 from scconv_deploy.runtime.upgrade_cache import Entry
 
 LOG = logging.getLogger("scconv_deploy.runtime")
-FORMAT = "1"
-"""Changes with what ``blocked`` makes of a graph: older entries of the cache are then not found."""
+FORMAT = "2"
+"""Changes with what ``block_fusion`` and ``blocked`` make of a graph: older entries of the cache are then not found."""
 BLOCKS = (16, 8)
 SIZES = (64, 224, 32, 8)
 """Tried, in this order, for heights and widths that the model leaves open."""
@@ -55,8 +59,16 @@ class Start(Protocol):
         """
 
 
-def open_upgraded(model: Path, library: Path, start: Start, version: str) -> tuple[Any, int]:
-    """A session and the block that our nodes work on in it, or an ordinary session and 0.
+class Upgraded(NamedTuple):
+    """A session, the block that our nodes work on in it (0: an ordinary session), and how many are whole blocks."""
+
+    session: Any
+    block: int = 0
+    whole_blocks: int = 0
+
+
+def open_upgraded(model: Path, library: Path, start: Start, version: str) -> Upgraded:
+    """A session of the upgraded model, or an ordinary one.
 
     Args:
         model: an ONNX file with ``scconv`` nodes.
@@ -84,12 +96,12 @@ def open_upgraded(model: Path, library: Path, start: Start, version: str) -> tup
                 upgrade_cache.write(file, entry)
     if entry.refused:
         LOG.info("%s stays in the planar layout: %s", model.name, entry.refused)
-        return start(str(model), True), 0
+        return Upgraded(start(str(model), True))
     try:
-        return start(entry.graph, False), entry.block
+        return Upgraded(start(entry.graph, False), entry.block, entry.whole_blocks)
     except Exception as error:  # noqa: BLE001 - the model itself can still run
         LOG.warning("%s cannot be opened from %s: %s", model.name, file, first_line(error))
-        return start(str(model), True), 0
+        return Upgraded(start(str(model), True))
 
 
 def _upgrade(model: Path, start: Start) -> Entry:
@@ -98,16 +110,50 @@ def _upgrade(model: Path, start: Start) -> Entry:
         try:
             planar = start(str(model), True, False, written)
             block = block_of_convolutions(start)
-            graph = GraphFile(written.read_bytes())
-            count = use_blocks(graph, block)
-            made = graph.to_bytes()
-            check_agreement(planar, start(made, False, False))
-        except NotBlockedError as reason:
-            return Entry(refused=str(reason))
         except Exception as error:  # noqa: BLE001 - whatever it was, the model can run as it is
             return Entry(refused=first_line(error))
-    LOG.info("%d fused nodes of %s work on blocks of %d channels", count, model.name, block)
-    return Entry(made, block)
+        for way in (_whole_blocks, _fused_nodes):
+            try:
+                entry = way(model, written, block, start)
+                check_agreement(planar, start(entry.graph, False, False))
+            except Exception as error:  # noqa: BLE001 - as above
+                entry = Entry(refused=first_line(error))
+                LOG.info(
+                    "%s: no %s: %s", model.name, way.__name__.strip("_").replace("_", " "), entry.refused
+                )
+            else:
+                LOG.info(
+                    "%d fused nodes of %s work on blocks of %d channels; %d of them are whole SCConv blocks",
+                    entry.nodes,
+                    model.name,
+                    entry.block,
+                    entry.whole_blocks,
+                )
+                break
+        return entry
+
+
+def _whole_blocks(model: Path, written: Path, block: int, start: Start) -> Entry:
+    """From the exported graph."""
+    if loader.block_version() != block_fusion.VERSION:
+        raise NotBlockedError("this library of kernels has none for a whole block")
+    graph = GraphFile(model.read_bytes())
+    count, left = block_fusion.fuse_blocks(graph, block)
+    for sentence in left:
+        LOG.info("%s: several nodes stay several at %s", model.name, sentence)
+    if not count:
+        raise NotBlockedError("none can be one node")
+    again = written.with_name("whole.onnx")
+    start(graph.to_bytes(), True, False, again)
+    return replace(_fused_nodes(model, again, block, start), whole_blocks=count)
+
+
+def _fused_nodes(model: Path, written: Path, block: int, start: Start) -> Entry:
+    """From the graph that ONNX Runtime optimised."""
+    del model, start
+    graph = GraphFile(written.read_bytes())
+    count = use_blocks(graph, block)
+    return Entry(graph.to_bytes(), block, nodes=count)
 
 
 def block_of_convolutions(start: Start) -> int:

@@ -14,8 +14,9 @@ import json
 import logging
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
 
 from scconv_deploy.runtime import runtime_cache
 
@@ -39,11 +40,15 @@ class Entry:
         graph: the upgraded model, or empty where it is refused.
         block: channels in a block of it.
         refused: why there is none, or empty.
+        nodes: how many of ours work on blocks in it.
+        whole_blocks: how many of those are SCConv blocks as one node.
     """
 
     graph: bytes = b""
     block: int = 0
     refused: str = ""
+    nodes: int = 0
+    whole_blocks: int = 0
 
 
 def file_for(**facts: str) -> Path | None:
@@ -67,17 +72,18 @@ def read(file: Path | None) -> Entry | None:
             file.unlink()
         return None
     head, _, graph = body.partition(b"\n")
-    known = json.loads(head)
+    known: dict[str, Any] = json.loads(head)
     with contextlib.suppress(OSError):
         os.utime(file)
-    return Entry(graph, int(known["block"]), str(known["refused"]))
+    return Entry(graph, **known)
 
 
 def write(file: Path | None, entry: Entry) -> None:
     """Keep an entry; where that is not possible it is logged, and costs the next load its time."""
     if file is None:
         return
-    head = json.dumps({"block": entry.block, "refused": entry.refused}).encode()
+    facts = {f.name: getattr(entry, f.name) for f in fields(entry) if f.name != "graph"}
+    head = json.dumps(facts).encode()
     body = head + b"\n" + entry.graph
     digest = hashlib.sha256(body).hexdigest().encode()
     if len(body) > runtime_cache.LARGEST or not runtime_cache.write(file, digest + b"\n" + body):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from scconv_deploy.runtime.graph_file import GraphFile, Node
+from scconv_deploy.runtime.graph_file import GraphFile
+from scconv_deploy.runtime.graph_node import Node
 
 
 class Wiring:
@@ -44,9 +45,9 @@ class Wiring:
         self._names.add(made)
         return made
 
-    def add(self, node: Node) -> None:
-        """Put a node into the graph."""
-        self._graph.nodes.append(node)
+    def add(self, node: Node, at: int | None = None) -> None:
+        """Put a node into the graph, at its end or before the node that is now the ``at``-th."""
+        self._graph.nodes.insert(len(self._graph.nodes) if at is None else at, node)
         self._reads(node)
         self._makers |= dict.fromkeys(node.outputs, node)
 

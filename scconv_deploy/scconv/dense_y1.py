@@ -22,7 +22,7 @@ from dataclasses import replace
 
 from torch import Tensor
 
-from scconv_deploy.scconv.merged import centre_tap, ungrouped
+from scconv_deploy.scconv.merged import centre_tap, summed_y1
 from scconv_deploy.scconv.spec import ConvSpec, CRUSpec
 from scconv_deploy.scconv.style import GraphStyle
 
@@ -50,17 +50,11 @@ def dense_y1_weights(spec: CRUSpec, weights: Mapping[str, Tensor]) -> tuple[Tens
     Raises:
         ValueError: no tap of GWC reads the position that PWC1 reads.
     """
-    tap = _tap(spec)
-    if tap is None:
+    if _tap(spec) is None:
         raise ValueError("PWC1 reads a position that no tap of this GWC reads")
+    kernel, bias = summed_y1(spec, {name: tensor.detach() for name, tensor in weights.items()})
     dtype = weights["gwc.weight"].dtype
-    kernel = ungrouped(weights["gwc.weight"].detach().double(), spec.gwc.groups).clone()
-    kernel[:, :, tap[0], tap[1]] += ungrouped(weights["pwc1.weight"].detach().double(), spec.pwc1.groups)[
-        :, :, 0, 0
-    ]
-    found = [weights.get(f"{role}.bias") for role in ("gwc", "pwc1")]
-    biases = [b.detach().double() for b in found if b is not None]
-    return kernel.to(dtype), sum(biases[1:], biases[0]).to(dtype) if biases else None
+    return kernel.to(dtype), None if bias is None else bias.to(dtype)
 
 
 def _tap(spec: CRUSpec) -> tuple[int, int] | None:

@@ -24,7 +24,13 @@ import onnx
 from scconv_deploy.scconv.dense_y1 import dense_y1, takes_dense_y1
 from scconv_deploy.scconv.deploy_cru import can_merge_y2
 from scconv_deploy.scconv.emit_fused import emit_fused_fuse, emit_fused_sru, fuses_mix, fuses_sru
-from scconv_deploy.scconv.emit_merged import conv, emit_merged_cru, takes_merged
+from scconv_deploy.scconv.emit_merged import (
+    conv,
+    emit_merged_cru,
+    pair_softmax,
+    takes_merged,
+    weighted_sum,
+)
 from scconv_deploy.scconv.emit_sru import HALF_TYPES, emit_sru
 from scconv_deploy.scconv.operator import BlockPlan
 from scconv_deploy.scconv.spec import ConvSpec, CRUSpec, Fuse, Order, SCConvSpec, SRUSpec, Y2Order
@@ -149,11 +155,7 @@ def _emit_cru(
         weights = _concat_weights(w, spec, named, (y1, *parts))
     else:
         weights = _weights(w, spec, named, (y1, y2))
-    terms = (w.op("Mul", (y1, weights[0])), w.op("Mul", (y2, weights[1])))
-    shift = named.get("cru.post_shift")
-    if shift is None:
-        return w.op("Add", terms, out=out)
-    return w.op("Add", (w.op("Add", terms), shift), out=out)
+    return weighted_sum(w, named, (y1, y2), weights, out)
 
 
 def _weights(w: Writer, spec: CRUSpec, named: Mapping[str, str], y: tuple[str, str]) -> tuple[str, str]:
@@ -161,8 +163,7 @@ def _weights(w: Writer, spec: CRUSpec, named: Mapping[str, str], y: tuple[str, s
     wide = w.typed(_fuse_type(w.dtype))
     pooled = (_pool(w, wide, y[0]), _pool(w, wide, y[1]))
     if spec.fuse is Fuse.PAIR:
-        forth, back = wide.op("Sub", pooled), wide.op("Sub", pooled[::-1])
-        first, second = wide.op("Sigmoid", (forth,)), wide.op("Sigmoid", (back,))
+        first, second = pair_softmax(wide, pooled)
     else:
         p = wide.op("Softmax", (wide.op("Concat", pooled, axis=1),), axis=1)
         first, second = wide.split(p, (spec.c_out, spec.c_out))

@@ -7,7 +7,7 @@
   a channels-last tensor gets a planar copy of it written to memory, one behind any other operator does not. In half
   precision the Cast is that operator. (15 layout transposes became 2, 281.0 MB became 240.9.)
 
-The pair form is ``softmax(q1, q2) = (sigmoid(q1 - q2), sigmoid(q2 - q1))``. Pooling, softmax and the BatchNorm's scale
+Pooling, softmax and the BatchNorm's scale
 are float32 where the activations are fp16 or bf16, as in every form. Twins: ``tests/scconv/test_emit_merged.py``.
 """
 
@@ -58,12 +58,7 @@ def emit_merged_cru(
         if fuses_mix(style, w.dtype):  # which reads the pieces where they are
             return emit_fused_fuse(w, spec, named, (y1, y2), out)
         whole = w.op("Concat", parts, axis=1)
-    first, second = _weights(w, spec, named, whole)
-    terms = (w.op("Mul", (y1, first)), w.op("Mul", (y2, second)))
-    shift = named.get("cru.post_shift")
-    if shift is None:
-        return w.op("Add", terms, out=out)
-    return w.op("Add", (w.op("Add", terms), shift), out=out)
+    return weighted_sum(w, named, (y1, y2), _weights(w, spec, named, whole), out)
 
 
 def conv(w: Writer, role: str, spec: ConvSpec, named: Mapping[str, str], x: str) -> str:
@@ -80,6 +75,23 @@ def conv(w: Writer, role: str, spec: ConvSpec, named: Mapping[str, str], x: str)
         dilations=list(spec.dilation),
         group=spec.groups,
     )
+
+
+def weighted_sum(
+    w: Writer, named: Mapping[str, str], y: tuple[str, str], weights: tuple[str, str], out: str | None
+) -> str:
+    """Equation 9: each of Y1 and Y2 times its weights, added; and the shift of a BatchNorm that was folded in."""
+    terms = (w.op("Mul", (y[0], weights[0])), w.op("Mul", (y[1], weights[1])))
+    shift = named.get("cru.post_shift")
+    if shift is None:
+        return w.op("Add", terms, out=out)
+    return w.op("Add", (w.op("Add", terms), shift), out=out)
+
+
+def pair_softmax(w: Writer, pooled: tuple[str, str]) -> tuple[str, str]:
+    """Per channel, ``softmax(q1, q2) = (sigmoid(q1 - q2), sigmoid(q2 - q1))``."""
+    forth, back = w.op("Sub", pooled), w.op("Sub", pooled[::-1])
+    return w.op("Sigmoid", (forth,)), w.op("Sigmoid", (back,))
 
 
 def _transformed(
@@ -109,11 +121,9 @@ def _weights(w: Writer, spec: CRUSpec, named: Mapping[str, str], whole: str) -> 
     pooled = wide.op("ReduceMean", (read, axes), keepdims=0)
     pooled = pooled if is_half else wide.op("Neg", (pooled,))
     if spec.fuse is Fuse.PAIR:
-        q = wide.split(pooled, (spec.c_out, spec.c_out))
-        forth, back = wide.op("Sub", q), wide.op("Sub", q[::-1])
-        opened = [wide.op("Sigmoid", (forth,)), wide.op("Sigmoid", (back,))]
+        opened = pair_softmax(wide, wide.split(pooled, (spec.c_out, spec.c_out)))
     else:
-        opened = list(wide.split(wide.op("Softmax", (pooled,), axis=1), (spec.c_out, spec.c_out)))
+        opened = wide.split(wide.op("Softmax", (pooled,), axis=1), (spec.c_out, spec.c_out))
     scale = named.get("cru.post_scale")
     columns = [wide.op("Unsqueeze", (value, axes)) for value in opened]
     if scale is not None:

@@ -59,7 +59,7 @@ def merged_weights(spec: CRUSpec, weights: Mapping[str, Tensor], count: int) -> 
         weights: of the five convolutions, as ``torch.nn.Conv2d`` stores them, by role.
         count: 3 or 2.
     """
-    kernel, bias = _dense_y1(spec, weights)
+    kernel, bias = summed_y1(spec, weights)
     if count == THREE:
         y2, y2_bias = _composed_y2(spec, weights)
         made = {
@@ -127,7 +127,12 @@ def centre_tap(spec: CRUSpec) -> tuple[int, int] | None:
     return (found[0], found[1]) if exact and inside else None
 
 
-def _dense_y1(spec: CRUSpec, weights: Mapping[str, Tensor]) -> tuple[Tensor, Tensor | None]:
+def summed_y1(spec: CRUSpec, weights: Mapping[str, Tensor]) -> tuple[Tensor, Tensor | None]:
+    """The dense kernel D (C_out, C_in, kh, kw) of Y1 and its bias (C_out,) or None, both in float64.
+
+    Raises:
+        ValueError: no tap of GWC reads the position that PWC1 reads.
+    """
     tap = centre_tap(spec)
     if tap is None:
         raise ValueError("PWC1 reads a position that no tap of this GWC reads")

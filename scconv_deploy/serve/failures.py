@@ -6,6 +6,7 @@ what happened                          HTTP  gRPC
 names, types, shapes, syntax           400   INVALID_ARGUMENT
 no or a wrong token                    401   UNAUTHENTICATED
 no such model or version               404   NOT_FOUND
+the body did not come in time          408   DEADLINE_EXCEEDED
 the body is too large                  413   RESOURCE_EXHAUSTED
 the queue is full (with Retry-After)   429   RESOURCE_EXHAUSTED
 a mistake of this program              500   INTERNAL
@@ -33,6 +34,10 @@ class TooLargeError(InputError):
     """The request's body is larger than this server takes."""
 
 
+class SlowClientError(InputError):
+    """The request's body did not come in time."""
+
+
 class QueueFullError(ScconvDeployError):
     """As many requests wait already as may."""
 
@@ -58,6 +63,7 @@ class Failure:
 _STATUS: tuple[tuple[type[Exception], int, str, int | None], ...] = (
     (NotFoundError, 404, "NOT_FOUND", None),
     (UnauthorisedError, 401, "UNAUTHENTICATED", None),
+    (SlowClientError, 408, "DEADLINE_EXCEEDED", None),
     (TooLargeError, 413, "RESOURCE_EXHAUSTED", None),
     (QueueFullError, 429, "RESOURCE_EXHAUSTED", 1),
     (DrainingError, 503, "UNAVAILABLE", 1),

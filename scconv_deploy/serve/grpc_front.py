@@ -6,6 +6,7 @@ contents; answers are always raw, as Triton's are.
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Awaitable, Callable
 from importlib.metadata import version as installed
@@ -13,6 +14,7 @@ from typing import Any
 
 import grpc
 import numpy as np
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
 from scconv_deploy.errors import InputError
 from scconv_deploy.serve.failures import NotFoundError, failure
@@ -74,7 +76,7 @@ def _handlers(core: Inference) -> Any:
         {
             name: grpc.unary_unary_rpc_method_handler(
                 _guarded(core, name, verb),
-                request_deserializer=message(f"{name}Request").FromString,
+                request_deserializer=functools.partial(_read, name),
                 response_serializer=lambda answer: answer.SerializeToString(),
             )
             for name, verb in verbs.items()
@@ -82,11 +84,21 @@ def _handlers(core: Inference) -> Any:
     )
 
 
+def _read(name: str, data: bytes) -> Any:
+    """The message, or its error: one raised in here would reach the client as an unknown one of ours."""
+    try:
+        return message(f"{name}Request").FromString(data)
+    except DecodeError as error:
+        return InputError(f"the request is no valid {name}Request: {error}")
+
+
 def _guarded(core: Inference, name: str, verb: Answering) -> Answering:
     async def guarded(request: Any, context: Any) -> Any:
         try:
             if name not in OPEN_METHODS:
                 core.authorise(dict(context.invocation_metadata() or ()).get("authorization"))
+            if isinstance(request, InputError):
+                raise request
             return await verb(request, context)
         except Exception as error:  # noqa: BLE001 - the boundary: every error becomes a status
             told = failure(error)

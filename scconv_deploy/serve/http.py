@@ -5,6 +5,7 @@ Source: Open Inference Protocol, REST API. Also Triton's model repository index 
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from importlib.metadata import version as installed
 from typing import Any
@@ -14,7 +15,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from scconv_deploy.serve.failures import NotFoundError, TooLargeError, failure
+from scconv_deploy.serve.failures import NotFoundError, SlowClientError, TooLargeError, failure
 from scconv_deploy.serve.inference import OPEN_PATHS, Inference
 from scconv_deploy.serve.model import Model, TensorMetadata
 from scconv_deploy.serve.wire import JSON_LENGTH, decompress, encode, parse
@@ -63,6 +64,8 @@ def _guarded(core: Inference, handler: Handler) -> Handler:
 def _refused(error: Exception) -> Response:
     told = failure(error)
     headers = {} if told.retry_after_s is None else {"Retry-After": str(told.retry_after_s)}
+    if told.http == 408:
+        headers["Connection"] = "close"  # the rest of the body would be read as the next request
     if told.http == 401:
         headers["WWW-Authenticate"] = "Bearer"
     return JSONResponse({"error": told.sentence}, told.http, headers)
@@ -131,7 +134,8 @@ async def _model_ready(request: Request) -> Response:
 async def _infer(request: Request) -> Response:
     core = _core(request)
     limit = core.config.max_request_bytes
-    body = decompress(await _body(request, limit), request.headers.get("content-encoding"), limit)
+    sent = await _body(request, limit, core.config.timeout_s)
+    body = decompress(sent, request.headers.get("content-encoding"), limit)
     asked = parse(body, request.headers.get(JSON_LENGTH))
     done = await core.infer(
         request.path_params["name"], request.path_params.get("version"), asked, "http", dict(request.headers)
@@ -143,8 +147,17 @@ async def _infer(request: Request) -> Response:
     return Response(data, media_type="application/octet-stream", headers=headers)
 
 
-async def _body(request: Request, limit: int) -> bytes:
-    """Read the body, and stop reading where it gets too large, whatever its header says."""
+async def _body(request: Request, limit: int, timeout_s: float) -> bytes:
+    """Read the body, and stop reading where it gets too large, whatever its header says, or takes too long."""
+    try:
+        return await asyncio.wait_for(_read(request, limit), timeout_s)
+    except TimeoutError:
+        raise SlowClientError(
+            f"the request's body did not come within {timeout_s:g} seconds (--timeout)"
+        ) from None
+
+
+async def _read(request: Request, limit: int) -> bytes:
     too_large = f"the request's body is larger than the {limit} bytes this server takes (--max-request)"
     declared = request.headers.get("content-length", "0")
     if declared.isdecimal() and int(declared) > limit:

@@ -261,4 +261,5 @@ def _measurement(
         own_process=worker.own_process,
         gpu=worker.device_times(),
         samples_ms=tuple(tuple((r / 1e6).tolist()) for r in own.rounds) if config.raw else None,
+        notes=one.opening.notes,
     )

@@ -48,7 +48,7 @@ def run(path: Path) -> Inspection:
     if kind is Kind.SAFETENSORS:
         facts = {name: entry.fact for name, entry in read_header(path)[0].items()}
         found = _weights(found, strip_prefixes(dict(facts)))
-        return replace(found, export_command=f"{_export(path)} {_factory(facts)}")
+        return replace(found, export_command=f"{_export(path, facts)} {_factory(facts)}")
     if kind is Kind.TORCHSCRIPT:
         return describe.torchscript(found, path)
     return (
@@ -78,7 +78,7 @@ def _checkpoint(found: Inspection, path: Path, kind: Kind) -> Inspection:
     return replace(
         found,
         kind=f"state_dict, {found.kind}",
-        export_command=f"{_export(path)} {_factory(state)}",
+        export_command=f"{_export(path, state)} {_factory(state)}",
     )
 
 
@@ -88,10 +88,11 @@ def _module(found: Inspection, path: Path, chosen: Chosen, module: Inert) -> Ins
     shown = ", ".join(f"{count} {name}" for name, count in layers.most_common(12))
     notes = [f"layers: {shown}"] if shown else []
     trust = trust_options(found.needs_classes)
-    command = f"{_export(path)} {trust}".rstrip()
+    export = _export(path, chosen.state)
+    command = f"{export} {trust}".rstrip()
     factory = _factory(chosen.state)
     if trust and factory != USER_FACTORY:
-        notes.append(f"its weights fit a network of the zoo; without its code: {_export(path)} {factory}")
+        notes.append(f"its weights fit a network of the zoo; without its code: {export} {factory}")
     elif trust:
         notes.append(f"without running its code: {USER_FACTORY} takes only the weights")
     return replace(
@@ -103,8 +104,11 @@ def _module(found: Inspection, path: Path, chosen: Chosen, module: Inert) -> Ins
     )
 
 
-def _export(path: Path) -> str:
-    return f"scconv-export {shlex.quote(str(path))} --target onnx --input-shape 1x3x224x224"
+def _export(path: Path, state: Mapping[str, Any]) -> str:
+    """The command to begin with. Most images have three channels; the first 4-d weight says otherwise."""
+    weight = next((t.shape for t in state.values() if len(t.shape) == 4), None)
+    channels = int(weight[1]) if weight else 3
+    return f"scconv-export {shlex.quote(str(path))} --target onnx --input-shape 1x{channels}x224x224"
 
 
 def _factory(state: Mapping[str, Any]) -> str:

@@ -33,9 +33,10 @@ from scconv_deploy.config import (
     default_opset,
     dims,
 )
+from scconv_deploy.graph.fingerprint import fingerprint
 from scconv_deploy.report.html import render
 from scconv_deploy.report.to_json import to_json
-from scconv_deploy.runtime.engine import SCHEMA
+from scconv_deploy.runtime.manifest import SCHEMA
 from scconv_deploy.scconv.style import GraphStyle
 from scconv_deploy.shape_profiles import profile_words
 from scconv_deploy.tuning.record import Tuning
@@ -66,6 +67,7 @@ def run(contents: Contents, config: ExportConfig, folder: Path) -> dict[str, Jso
     """Write samples, report and manifest into ``folder`` (which holds the artifact); returns the manifest."""
     arrays = {f"inputs.{k}": v for k, v in contents.golden.inputs.items()}
     arrays.update({f"outputs.{k}": v for k, v in contents.golden.outputs.items()})
+    arrays.update({f"artifact.{k}": v for k, v in contents.golden.own.items()})
     np.savez_compressed(folder / SAMPLES, **arrays)  # type: ignore[arg-type]
     manifest = _manifest(contents, config)
     manifest["files"] = _files([*contents.built.files, folder / SAMPLES])
@@ -158,6 +160,9 @@ def _manifest(contents: Contents, config: ExportConfig) -> dict[str, Json]:
         "form": config.form.value,
         "style": to_json(asdict(contents.style)),
         "autotune": to_json(contents.tuning.to_json()) if contents.tuning else None,
+        "variant": config.variant,
+        "simplify": config.simplify,
+        "traced": fingerprint(graph.unquantised.model) if graph.unquantised else None,
         "source": {
             "origin": source.origin,
             "kind": source.kind,

@@ -11,13 +11,15 @@ from __future__ import annotations
 import builtins
 import contextlib
 import copy
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, cast
 
 import onnx
 import torch
 from torch import nn
+from torch.export import ExportedProgram
 from torch.utils._pytree import tree_flatten_with_path
 
 from scconv_deploy.artifacts import LoweredModel, TensorSpec, TracedGraph
@@ -157,7 +159,35 @@ def _to_onnx(
         raise InputError("the model cannot be traced: torch.onnx returned nothing")
     model = cast(onnx.ModelProto, program.model_proto)
     _check_opset(model, opset)
+    _name_symbols(model, _symbols(program.exported_program, shapes))
     return model
+
+
+def _symbols(program: ExportedProgram | None, shapes: tuple[dict[int, Any], ...]) -> dict[str, str]:
+    """torch's own symbols -> the names of the dimensions that inputs are multiples of (``s42`` -> ``height_by_4``).
+
+    The exporter gives names only to axes that are one plain dimension, and prints the rest as ``2*s42``.
+    """
+    if program is None:
+        return {}
+    nodes = {node.name: node for node in program.graph.nodes}
+    given = [nodes[name].meta["val"] for name in program.graph_signature.user_inputs if name in nodes]
+    names = {}
+    for value, axes in zip(given, shapes, strict=False):
+        for axis, dimension in axes.items():
+            size = value.shape[axis]
+            symbols = size.node.expr.free_symbols if isinstance(size, torch.SymInt) else ()
+            root = getattr(dimension, "root", dimension)
+            names.update({str(symbol): str(root.__name__) for symbol in symbols})
+    return names
+
+
+def _name_symbols(model: onnx.ModelProto, names: Mapping[str, str]) -> None:
+    graph = model.graph
+    for value in [*graph.input, *graph.output, *graph.value_info]:
+        for dim in value.type.tensor_type.shape.dim:
+            if dim.dim_param:
+                dim.dim_param = re.sub(r"\b\w+\b", lambda m: names.get(m[0], m[0]), dim.dim_param)
 
 
 def _by_argument(module: nn.Module, shapes: tuple[dict[int, Any], ...]) -> tuple[Any, ...]:

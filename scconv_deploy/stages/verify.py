@@ -10,25 +10,28 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import cast
 
 import numpy as np
-import onnx
 import torch
-from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
 from scconv_deploy.artifacts import BuiltArtifact, LoweredModel, TracedGraph
 from scconv_deploy.config import ExportConfig, Precision
-from scconv_deploy.contracts import Metric, Progress, Runner
-from scconv_deploy.errors import CapabilityError, InputError, VerificationError, first_line
-from scconv_deploy.interpret.runner import TorchRunner
+from scconv_deploy.contracts import Metric, Progress
+from scconv_deploy.errors import first_line
 from scconv_deploy.metrics import gated_value, judge
-from scconv_deploy.parity.budgets import END_TO_END, FLIP_RATE, Settled, end_budgets, gate_budgets, settle
+from scconv_deploy.parity.budgets import (
+    END_TO_END,
+    FLIP_RATE,
+    FLIP_RATE_OF_CODES,
+    Settled,
+    end_budgets,
+    gate_budgets,
+    settle,
+)
 from scconv_deploy.parity.budgets import task_budget as budget_of
 from scconv_deploy.parity.cases import Case, make_cases
 from scconv_deploy.parity.endtoend import (
     Sides,
-    Typed,
     cast_to,
     compare_all,
     must_name_the_same,
@@ -36,13 +39,19 @@ from scconv_deploy.parity.endtoend import (
     widened,
 )
 from scconv_deploy.parity.fake_quantised import same_precision, simulates, task_itself
+from scconv_deploy.parity.golden import gives_again, with_own_outputs
+from scconv_deploy.parity.opened import check_opened
 from scconv_deploy.parity.piecewise import PieceChecks, check_pieces
 from scconv_deploy.parity.quantised import check_quantised
 from scconv_deploy.parity.reference import Reference
-from scconv_deploy.parity.subject import on_device, subject_in_words
+from scconv_deploy.parity.subject import (
+    also_runs,
+    executed_graph,
+    on_device,
+    open_subject,
+    subject_in_words,
+)
 from scconv_deploy.parity.verdict import Evidence, decide
-from scconv_deploy.runtime.backends import open_runner
-from scconv_deploy.runtime.onnx import OnnxRunner
 from scconv_deploy.threads import threads_for
 from scconv_deploy.tolerances import QUANT_LIMITS
 from scconv_deploy.verdicts import Budget, Comparison, GoldenSamples, ParityReport, TaskMetric
@@ -51,7 +60,6 @@ GOLDEN_BATCH = PIECE_BATCH = 4
 """Samples that travel with the bundle, and those whose activations each block is judged on: one run."""
 
 HALVES = (Precision.FP16, Precision.BF16)
-GRAPH = "model.onnx"
 
 
 def run(
@@ -91,14 +99,22 @@ def run(
     with threads_for(array.size for case in cases for array in case.inputs.values()):
         truth = _truth(lowered, graph, cases[0], notes)
         listener.update("comparing piece by piece")
-        pieces = _pieces(_executed(built, graph), lowered, (reference, truth), cases, settled, config)
-        golden = golden_samples(reference, cases)
+        pieces = _pieces(executed_graph(built, graph), lowered, (reference, truth), cases, settled, config)
         same = same_precision(lowered, graph, names, precision)
-        with _runner(built, graph, in_torch, torch.get_num_threads()) as runner:
+        threads = torch.get_num_threads()
+        with open_subject(built, graph, in_torch, threads) as runner:
             sides = Sides(runner, lowered.original or reference, truth, same)
             simulated = in_torch and not on_device(built)
             found = compare_all(sides, cases, settled, listener, simulated)
-    notes += _wiring(built, graph, cases[0]) if lowered.precision in HALVES and not quantised else []
+            golden = golden_samples(reference, cases)
+            few = {name: widened(array) for name, array in golden.inputs.items()}
+            made = [runner.run(few)]
+            opened = check_opened(runner, built.primary, [c.inputs for c in _few(cases)], threads)
+    notes += [opened.note] if opened.note else []
+    if lowered.precision in HALVES and not quantised:
+        told, served = also_runs(built, graph, few)
+        notes += told
+        made += [served] if served else []
     task = task_of(found, metric)
     real = frozenset(case.name for case in cases if case.real)
     asked, default = _budgets(settled, pieces, found.direct, found.values, task, real)
@@ -115,6 +131,7 @@ def run(
         precision=precision.value,
         real=real,
         task_itself=task_itself(found, same, cases) if quantised else None,
+        opened=opened.fault,
     )
     report = decide(
         evidence,
@@ -123,7 +140,7 @@ def run(
         artifact_executed=built.not_executed is None,
         notes=[*notes, *pieces.notes, *([built.not_executed] if built.not_executed else [])],
     )
-    return report, golden
+    return report, with_own_outputs(golden, made, settled)
 
 
 def run_golden(
@@ -131,12 +148,14 @@ def run_golden(
 ) -> ParityReport:
     """Compare with the outputs the user's module gave at export time; needs no PyTorch model.
 
+    Where the artifact itself missed them then and was promoted all the same, it must give its own outputs again.
+
     Raises:
         VerificationError: the artifact cannot be opened, or names other outputs than the samples.
     """
     in_torch = simulates(config.precision, config.rest or config.precision)
     settled = settle(config.precision, config.budgets, {o.name: o.dtype for o in graph.outputs})
-    with _runner(built, graph, in_torch) as runner:
+    with open_subject(built, graph, in_torch) as runner:
         got = runner.run({k: widened(v) for k, v in golden.inputs.items()})
     # Also refuses golden samples whose outputs were taken out: comparing nothing would pass.
     must_name_the_same(golden.outputs, got)
@@ -147,13 +166,14 @@ def run_golden(
         values.append(gated_value(want, got[name], tolerance))
     asked, default = _budgets(settled, PieceChecks(), found, values, None)
     evidence = Evidence(found, (), (), (), PieceChecks(), asked, default, precision=config.precision.value)
-    return decide(
+    report = decide(
         evidence,
         subject=subject_in_words(built, in_torch),
         tolerance=settled.tolerance(next(iter(golden.outputs))),
         artifact_executed=built.not_executed is None,
         notes=[built.not_executed] if built.not_executed else [],
     )
+    return gives_again(report, golden, got, settled)
 
 
 def golden_samples(reference: Reference, cases: Sequence[Case]) -> GoldenSamples:
@@ -178,12 +198,17 @@ def _budgets(
         made.append(budget_of(settled, task))
 
     def is_asked(budget: Budget) -> bool:
-        if budget.name == FLIP_RATE:
+        if budget.name in (FLIP_RATE, FLIP_RATE_OF_CODES):
             return FLIP_RATE in settled.by_user
         outputs = [c.output for c in comparisons if budget.name.startswith(f"{END_TO_END}, {c.output} ")]
         return any(settled.asked(output) for output in outputs)
 
     return [b for b in made if is_asked(b)], [b for b in made if not is_asked(b)]
+
+
+def _few(cases: Sequence[Case]) -> list[Case]:
+    """The first of either kind, up to four: real samples, and random inputs of other shapes."""
+    return [c for c in cases if c.real][:4] + [c for c in cases if not c.real][:4]
 
 
 def cases_of(graph: TracedGraph, samples: Mapping[str, np.ndarray] | None, seed: int) -> tuple[Case, ...]:
@@ -195,19 +220,6 @@ def cases_of(graph: TracedGraph, samples: Mapping[str, np.ndarray] | None, seed:
         replace(case, inputs={k: widened(cast_to(v, types[k])) for k, v in case.inputs.items()})
         for case in make_cases(wide, given, seed)
     )
-
-
-def _executed(built: BuiltArtifact, graph: TracedGraph) -> TracedGraph:
-    """The graph to cut: what the file of the graph really holds, be it the artifact itself or what an engine
-    was built from. A proof of a graph that was not written proves nothing about the file."""
-    runs = built.runtime == "onnxruntime" and built.not_executed is None
-    source = built.primary if runs else next((f for f in built.files[1:] if f.name == GRAPH), None)
-    if source is None:
-        return graph
-    try:
-        return replace(graph, model=onnx.load(source))
-    except (OSError, DecodeError) as error:
-        raise VerificationError(f"{source.name} cannot be read back: {error}") from error
 
 
 def _pieces(
@@ -265,36 +277,3 @@ def _truth(lowered: LoweredModel, graph: TracedGraph, case: Case, notes: list[st
         notes.append(f"no float64 truth: the model does not run in float64 ({first_line(error)})")
         return None
     return wide
-
-
-def _runner(built: BuiltArtifact, graph: TracedGraph, in_torch: bool, threads: int | None = None) -> Runner:
-    types = {s.name: s.dtype for s in graph.inputs}
-    try:
-        if in_torch and not on_device(built):
-            return Typed(TorchRunner(_executed(built, graph).model), types)
-        if built.not_executed is not None:
-            model = _executed(built, graph).model
-            return Typed(OnnxRunner(model.SerializeToString(), threads=threads), types)
-        return Typed(_opened(built, threads), types)
-    except InputError as error:
-        raise VerificationError(f"{built.primary.name} was built but cannot be opened: {error}") from error
-
-
-def _opened(built: BuiltArtifact, threads: int | None) -> Runner:
-    # Every backend is a Runner; its signature names the context manager that it is, too.
-    return cast(Runner, open_runner(built.runtime, built.primary, threads))
-
-
-def _wiring(built: BuiltArtifact, graph: TracedGraph, case: Case) -> list[str]:
-    """Whether ONNX Runtime takes the file at all: no evidence about its types, which it widens."""
-    if built.runtime != "onnxruntime" or built.not_executed is not None:
-        return []
-    types = {s.name: s.dtype for s in graph.inputs}
-    try:
-        with Typed(_opened(built, 1), types) as runner:
-            runner.run(case.inputs)
-    except (InputError, CapabilityError, TypeError, ValueError, RuntimeError) as error:
-        return [f"ONNX Runtime on CPU does not run this graph ({first_line(error)})"]
-    return [
-        "it also runs in ONNX Runtime on CPU, which computes 16-bit types in float32: no evidence of them"
-    ]

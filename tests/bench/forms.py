@@ -1,8 +1,10 @@
-"""The graph forms in ONNX Runtime on a wider set of networks: the naive export, ours, and the plain twin.
+"""The graph forms in ONNX Runtime on a wider set of networks: naive, in standard operators, fused, and the plain twin.
 
 SCConv-ResNet-18 at 224x224, and at 640x640 the U-Net and the YOLO-style neck of ``samples/hosts``; fp32, batch 1, on
-one and two threads; backends interleaved in one run, the plain twin being the yardstick. What must hold is that ours
-is nowhere slower than the naive export (``against_naive``). About two minutes on two cores.
+one and two threads; backends interleaved in one run, the plain twin being the yardstick. "Fused" is ``--form plugin``
+with the kernels, opened as an application opens it: on blocks, every SCConv block that allows it as one node
+(a measurement's ``notes`` say what was in use). What must hold is that neither of ours is slower than the naive export
+(``against_naive``). About three minutes on two cores.
 
     python -m tests.bench.forms [--duration 1.5] [--only yolo]
 
@@ -37,7 +39,7 @@ from tests.bench.machine import RESULTS, load_average, write_results
 
 ROOT = Path(__file__).parents[2]
 HOSTS = ROOT / "samples" / "hosts"
-NAIVE, OURS, PLAIN = BackendKind.NAIVE, BackendKind.OURS, BackendKind.PLAIN
+NAIVE, OURS, FUSED, PLAIN = BackendKind.NAIVE, BackendKind.OURS, BackendKind.PLUGIN, BackendKind.PLAIN
 
 
 def _host(name: str) -> Callable[[], nn.Module]:
@@ -85,7 +87,7 @@ def measure(network: Network, duration_s: float, out: Console) -> Json:
         duration_s=duration_s,
         iterations=10,
         shapes=shape_ranges([network.shape]),
-        backends=(PLAIN, OURS, NAIVE),
+        backends=(PLAIN, FUSED, OURS, NAIVE),
         explain=False,
     )
     with Terminal() as listener:

@@ -14,7 +14,10 @@ import torch
 from torch import nn
 
 from scconv_deploy.bench.openers import ModuleOpener, NotPortableError, RunnerOpener, module_call
+from scconv_deploy.bench.session import Session
 from scconv_deploy.errors import CapabilityError, InputError
+from scconv_deploy.runtime.onnx import OnnxRunner
+from tests.runtime.block_models import Case, image, write
 
 X = {"x": np.arange(6, dtype=np.float32).reshape(2, 3)}
 
@@ -80,6 +83,19 @@ def test_inputs_the_network_does_not_read_are_left_out(tmp_path: Path) -> None:
         assert opened.device_times is None
     assert isinstance(found, dict)
     np.testing.assert_array_equal(found["y"], -X["x"])
+
+
+def test_what_a_runtime_says_of_the_open_model_is_handed_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    case = Case()
+    file = write(case, tmp_path / "model.onnx")
+    session = Session(RunnerOpener("onnxruntime", file), 1, {"x": image(case)})
+    with OnnxRunner(file, threads=1) as runner:
+        assert session.open().notes == runner.notes
+        assert bool(runner.notes) == (runner.layout is not None)
+    session.close()
 
 
 def test_an_unknown_runtime_is_an_input_error(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from scconv_deploy.checkpoint.trust import (
     refuse_odd_construction,
     refuse_system_calls,
     trust_options,
+    trusted_home,
 )
 from scconv_deploy.errors import InputError, UntrustedCodeError
 
@@ -84,3 +85,14 @@ def test_only_what_torch_save_writes_is_called_or_constructed() -> None:
             refuse_odd_call(name, ())
     with pytest.raises(InputError, match=r"constructs a collections\.OrderedDict"):
         refuse_odd_construction("collections.OrderedDict")
+
+
+def test_a_trusted_name_may_have_moved() -> None:
+    moved = ["__main__=nets", "old.blocks.SRU=new:Unit"]
+    assert trusted_home("__main__.Net", moved) == "nets.Net"
+    assert trusted_home("old.blocks.SRU", moved) == "new.Unit"
+    assert trusted_home("old.blocks.CRU", moved) == "old.blocks.CRU"
+    assert is_trusted("__main__.Net", moved)
+    assert not is_trusted("nets.Net", moved)
+    assert not is_trusted("__main__s.Net", moved)
+    assert trust_options(["__main__.Net", "net.A"]) == "--trust __main__=MODULE --trust net"

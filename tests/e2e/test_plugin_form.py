@@ -17,7 +17,8 @@ from scconv_deploy.contracts import Silence
 from scconv_deploy.errors import InputError, VerificationError
 from scconv_deploy.kernels import loader
 from scconv_deploy.pipeline import run_export
-from scconv_deploy.runtime.engine import open_bundle, read_golden
+from scconv_deploy.runtime.engine import open_bundle
+from scconv_deploy.runtime.golden import read_golden
 from scconv_deploy.runtime.onnx import OnnxRunner
 from scconv_deploy.scconv.fused_ops import DOMAIN
 from scconv_deploy.verdicts import Verdict

@@ -40,6 +40,12 @@ def test_our_own_kernels_compute_in_float32(node: str, roles: dict[str, str]) ->
     assert types_per_block([kernel("Reference", "bf16", node)], ["layer"]) == {"layer": roles}
 
 
+def test_a_whole_block_has_every_role() -> None:
+    nodes = "layer.sru/SRU_soft_2 layer.cru.squeeze_up/Conv_3 layer.cru/CRUFuse_joint_affine_4"
+    roles = {"gate": "fp32", "convolutions": "bf16", "fuse": "fp32"}
+    assert types_per_block([kernel("Reference", "bf16", nodes)], ["layer"]) == {"layer": roles}
+
+
 def test_the_precision_is_that_of_products() -> None:
     assert precision_built(KERNELS) == "bf16"
     assert precision_built(KERNELS[3:]) == "fp32"

@@ -6,6 +6,7 @@
 #include <thread>
 #include <vector>
 
+#include "block.h"
 #include "fuse.h"
 #include "sru.h"
 
@@ -107,6 +108,64 @@ void run_fuse(const Shape& shape, int bits, scconv::Type type, const scconv::Ker
   scconv::compute(fuse, kernels, Threads());
 }
 
+// Widths in blocks; odd planes, and planes large enough to be pooled by linearity.
+struct BlockShape {
+  size_t batch, half, up, low, per_group, groups, kernel, height, width, block;
+};
+
+const BlockShape kBlocks[] = {{0, 1, 1, 1, 1, 2, 3, 3, 3, 16}, {1, 1, 1, 1, 1, 2, 3, 1, 1, 16},
+                              {2, 2, 1, 2, 3, 1, 5, 7, 9, 8},   {1, 1, 1, 1, 1, 2, 3, 31, 29, 16},
+                              {5, 2, 2, 1, 1, 2, 3, 14, 15, 8}, {6, 1, 1, 1, 3, 2, 1, 16, 12, 16}};
+
+void run_block(const BlockShape& shape, int bits, const scconv::Kernels& kernels) {
+  scconv::Block block;
+  scconv::Sru& sru = block.sru;
+  const size_t b = shape.block;
+  sru.form.gate = static_cast<scconv::Gate>(bits % 4);
+  sru.form.normalised = bits & 1;
+  sru.batch = shape.batch;
+  sru.channels = 2 * shape.half * b;
+  sru.plane = shape.height * shape.width;
+  sru.groups = 4;
+  sru.block = b;
+  sru.epsilon = 1e-5;
+  block.fuse.pair = bits & 1;
+  block.fuse.affine = bits & 2;
+  block.fuse.relu = bits & 4;
+  block.fuse.added = bits & 8;
+  block.height = shape.height;
+  block.width = shape.width;
+  block.up = shape.up * b;
+  block.low = shape.low * b;
+  block.outputs = shape.per_group * shape.groups * b;
+  block.up_inputs = shape.half * b;
+  block.groups = shape.groups;
+  block.kernel = shape.kernel;
+  const bool is_copied = shape.low < shape.per_group * shape.groups;
+  block.copied_from = block.outputs - (is_copied ? block.low : 0);
+  const auto of = [](size_t values) { return Buffer(values, scconv::kFloat); };
+  const Buffer channels = of(sru.channels), outputs = of(block.outputs), up_bias = of(block.up);
+  const Buffer low_bias = of(block.low), up = of(block.up * block.up_inputs);
+  const Buffer low = of(block.low * block.up_inputs), pwc1 = of(block.outputs * block.up);
+  const Buffer gwc = of(block.outputs * shape.kernel * shape.kernel * (block.up / shape.groups));
+  const Buffer y2 = of(block.outputs * block.low), x = of(shape.batch * sru.channels * sru.plane);
+  const size_t values = shape.batch * block.outputs * sru.plane;
+  const Buffer added = of(values), out = of(values);
+  sru.scale = sru.shift = sru.weight = sru.mask = floats(channels);
+  sru.x = x.get();
+  block.squeeze_up = floats(up);
+  block.squeeze_up_bias = floats(up_bias);
+  block.squeeze_low = floats(low);
+  block.squeeze_low_bias = floats(low_bias);
+  block.gwc = floats(gwc);
+  block.pwc1 = floats(pwc1);
+  block.y2 = floats(y2);
+  block.y1_bias = block.y2_bias = block.scale = block.shift = floats(outputs);
+  block.added = floats(added);
+  block.out = static_cast<float*>(out.get());
+  scconv::compute(block, kernels, Threads());
+}
+
 }  // namespace
 
 int main() {
@@ -124,6 +183,9 @@ int main() {
       const scconv::Kernels& kernels = *scconv::kernels_for(shape.block);
       for (int bits = 0; bits < 64; ++bits) run_sru(shape, bits, scconv::kFloat, kernels);
       for (int bits = 0; bits < 16; ++bits) run_fuse(shape, bits, scconv::kFloat, kernels);
+    }
+    for (const BlockShape& shape : kBlocks) {
+      for (int bits = 0; bits < 16; ++bits) run_block(shape, bits, *scconv::kernels_for(shape.block));
     }
   }
   std::printf("%d builds ran\n", builds);

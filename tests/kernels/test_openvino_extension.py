@@ -53,7 +53,7 @@ def block(channels: int = 24, groups: int = 4, **changes: object) -> SCConvSpec:
     )
 
 
-def made(spec: SCConvSpec, folder: Path) -> tuple[Path, DeploySCConv]:
+def made(spec: SCConvSpec, folder: Path, size: tuple[int, int] = (7, 5)) -> tuple[Path, DeploySCConv]:
     """The block as an IR with our operators, and as a module; stored in float32."""
     torch.manual_seed(1)
     assert spec.sru is not None
@@ -70,7 +70,7 @@ def made(spec: SCConvSpec, folder: Path) -> tuple[Path, DeploySCConv]:
     module.cru.fold_batch_norm(torch.rand(c.c_out) + 0.5, torch.randn(c.c_out))
     tensors = {name: t for name, t in module.state_dict().items() if t is not None}
     plan = BlockPlan(spec, STYLE, tuple(tensors))
-    shape: list[Size] = ["n", channels, 7, 5]
+    shape: list[Size] = ["n", channels, *size]
     nodes, constants = emit_block(plan, "x", "y", tuple(tensors), "b", shape, onnx.TensorProto.FLOAT)
     nodes.append(onnx.helper.make_node("Relu", ["y"], ["z"], name="Relu_99"))
     constants += [onnx.numpy_helper.from_array(t.numpy(), name) for name, t in tensors.items()]

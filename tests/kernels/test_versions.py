@@ -21,6 +21,7 @@ import sys
 import numpy as np
 import onnxruntime
 from pathlib import Path
+from tests.kernels.block_cases import block_case, block_image, block_model, expected
 from tests.kernels.forms import FUSE_FORMS, SRU_FORMS, image, sru_case
 from scconv_deploy.runtime.onnx import OnnxRunner
 from tests.kernels.models import from_blocks, fuse_model, in_blocks, session, sru_model
@@ -53,6 +54,12 @@ for block in (8, 16):
     given = {"x": in_blocks(x, block)}
     got = session(sru_model(case, np.float32, block=block), library, 2).run(None, given)
     assert worst(sru(case, x), tuple(from_blocks(y, block) for y in got)) < 1e-6, block
+for block in (8, 16):
+    whole = block_case("SRU_complement_soft_normalised", "CRUFuse_joint_affine_add_relu", block)
+    images = block_image(whole, (2, 15, 13))
+    given = {k: in_blocks(v, block) for k, v in images.items()}
+    got = session(block_model(whole, block), library, 2).run(None, given)[0]
+    assert worst(expected(whole, images), (from_blocks(got, block),)) < 1e-6, block
 folder = Path(sys.argv[3])
 with_convolutions(folder / "model.onnx")
 given = {"x": image((2, 16, *SIZE), 0)}

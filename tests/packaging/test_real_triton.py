@@ -21,7 +21,7 @@ import pytest
 from scconv_deploy.config import ExportConfig
 from scconv_deploy.contracts import Silence
 from scconv_deploy.pipeline import run_export
-from scconv_deploy.runtime.engine import read_golden
+from scconv_deploy.runtime.golden import read_golden
 
 ROOT = Path(__file__).parents[2]
 MODEL = ROOT / "samples" / "digits" / "model.pt"

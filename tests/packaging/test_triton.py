@@ -15,7 +15,8 @@ import scconv_deploy
 from scconv_deploy.errors import InputError
 from scconv_deploy.packaging import model_config as mc
 from scconv_deploy.packaging.triton import write_triton
-from scconv_deploy.runtime.engine import read_golden, read_manifest
+from scconv_deploy.runtime.golden import read_golden
+from scconv_deploy.runtime.manifest import read_manifest
 from tests.runtime.bundles import read, write_manifest
 from tests.serve.bundles import LARGEST, SHAPE, write_bundle
 

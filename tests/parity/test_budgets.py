@@ -9,9 +9,25 @@ import pytest
 
 from scconv_deploy.config import Budgets, ErrorStat, Precision
 from scconv_deploy.metrics import gated_value, judge
-from scconv_deploy.parity.budgets import FLIP_RATE, end_budgets, gate_budgets, settle, task_budget
+from scconv_deploy.parity.budgets import (
+    FLIP_RATE,
+    FLIP_RATE_OF_CODES,
+    end_budgets,
+    gate_budgets,
+    settle,
+    task_budget,
+)
 from scconv_deploy.tolerances import END_TO_END_TF32, LIMITS
-from scconv_deploy.verdicts import TOP1, Comparison, GateCheck, PieceCheck, TaskMetric, Tolerance, Verdict
+from scconv_deploy.verdicts import (
+    TOP1,
+    Comparison,
+    GateCheck,
+    PieceCheck,
+    QuantCheck,
+    TaskMetric,
+    Tolerance,
+    Verdict,
+)
 
 
 def block(name: str, flips: int, outside: int = 0) -> PieceCheck:
@@ -122,3 +138,24 @@ def test_one_of_few_real_samples_may_disagree_in_int8_and_two_may_not() -> None:
     assert not task_budget(settled, TaskMetric(TOP1, 1.0, 0.96, 450)).kept
     assert task_budget(settled, TaskMetric(TOP1, 1.0, 0.97, 450)).kept  # within two standard errors of 0.98
     assert not task_budget(settle(Precision.FP16, Budgets()), TaskMetric(TOP1, 1.0, 0.875, 8)).kept
+
+
+def coded(name: str, flips: int | None, gates: int | None = 10_000) -> PieceCheck:
+    """The Q/DQ of a block whose gates codes flip."""
+    found = QuantCheck(3, 4, gates=gates, input_flips=flips)
+    return PieceCheck(f"{name}, quantised", Verdict.PASS, 1, 1, 0, 0.0, 0.0, "", quantised=found)
+
+
+def test_gates_that_codes_flip_count_where_the_user_sets_a_limit_and_only_there() -> None:
+    pieces = [block("a", 0), block("b", 0), coded("a", 20), coded("b", 50), coded("none", None, None)]
+    assert FLIP_RATE_OF_CODES not in [b.name for b in gate_budgets(settle(Precision.INT8, Budgets()), pieces)]
+    for limit, kept in ((0.004, False), (0.005, True)):
+        asked = settle(Precision.INT8, Budgets(max_flip_rate=limit))
+        found = {b.name: b for b in gate_budgets(asked, pieces)}
+        budget = found[FLIP_RATE_OF_CODES]
+        assert (budget.limit, budget.found, budget.kept) == (limit, 0.005, kept)
+        assert "flip 50 of 10000 gates in b, quantised" in budget.sentence
+        assert found[FLIP_RATE].kept
+    strict = settle(Precision.INT8, Budgets(max_flip_rate=0.0))
+    without = gate_budgets(strict, [block("a", 0), coded("none", None, None)])
+    assert FLIP_RATE_OF_CODES not in [b.name for b in without]

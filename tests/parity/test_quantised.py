@@ -12,10 +12,11 @@ from scconv_deploy.artifacts import TracedGraph
 from scconv_deploy.config import Precision
 from scconv_deploy.parity.outside import OUTSIDE
 from scconv_deploy.parity.quantised import check_quantised
+from scconv_deploy.scconv.style import GraphStyle
 from scconv_deploy.tolerances import QUANT_LIMITS
 from scconv_deploy.verdicts import PieceCheck, Verdict
 from tests.parity.nets import BLOCKS, ready
-from tests.quantise.graphs import FORMS, copied, images, scconv, store, stored
+from tests.quantise.graphs import FORMS, copied, images, quantised, scconv, store, stored
 
 LIMITS = QUANT_LIMITS["fp32"]
 
@@ -87,3 +88,19 @@ def test_q_without_its_dq_is_a_fault_and_no_traceback() -> None:
     found = _checked(replace(scconv("integer"), model=model))
     assert [c.verdict for c in found.values()].count(Verdict.FAIL) == 1
     assert "not a constant" in found["soft.0, quantised"].sentence
+
+
+def test_gates_inside_a_fused_node_are_counted_too_as_far_as_they_are_seen() -> None:
+    fused = GraphStyle(fused=True)
+    plain = ready(Precision.FP32, style=fused).graph
+    assert {n.domain for n in plain.model.graph.node} == {"", "scconv"}
+    checks, notes = check_quantised(quantised(plain, FORMS["integer"]), plain, images(4), LIMITS, real=True)
+    mine = next(c for c in checks if c.piece == "hard.0, quantised")
+    other = _checked(scconv("integer"))["hard.0, quantised"].quantised
+    assert mine.verdict is Verdict.PASS, mine.sentence
+    assert mine.quantised is not None
+    assert other is not None
+    # The same codes of the same values: the same decisions change, whoever computes them.
+    assert (mine.quantised.gates, mine.quantised.input_flips) == (other.gates, other.input_flips)
+    assert mine.quantised.running_flips is None
+    assert any("gate decisions" in note for note in notes)

@@ -247,3 +247,13 @@ def test_a_task_missed_in_int8_is_excused_only_where_pytorch_in_int8_misses_it_t
     found = coded(artifact, itself)
     assert found.verdict is verdict, found.sentence
     assert ("that is int8 itself" in found.sentence) is (verdict is Verdict.AMBIGUOUS)
+
+
+def test_a_form_that_the_runtime_makes_of_it_and_that_computes_something_else_fails_whatever_agrees() -> None:
+    fault = "as the runtime opens it here, it differs"
+    for artifact in (0.0, 0.5):
+        report = decided(artifact, artifact, 0.5, opened=fault)
+        assert (report.verdict, report.sentence) == (Verdict.FAIL, fault)
+    assert decided(0.0, 0.0, 0.5, opened=None).verdict is Verdict.PASS
+    # A block at fault is the nearer cause.
+    assert "layer1" in decided(0.5, 0.5, 0.5, checks(block=False), opened=fault).sentence

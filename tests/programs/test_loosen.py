@@ -85,3 +85,11 @@ def test_casts_of_numbers_go_and_masks_stay() -> None:
     assert notes[0].startswith("2 casts")
     module = torch.export.unflatten(program)
     torch.testing.assert_close(module(X), X * (X > 0), rtol=0, atol=0)
+
+
+def test_a_mask_becomes_a_number_of_the_type_it_was_computed_from() -> None:
+    program = torch.export.export(Casting(), (X,))
+    loosen(program)
+    module = torch.export.unflatten(program)
+    assert module(X.half()).dtype == torch.float16
+    torch.testing.assert_close(module(X.double()), X.double() * (X > 0), rtol=0, atol=0)

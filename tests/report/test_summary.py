@@ -205,3 +205,12 @@ def test_an_escape_sequence_in_a_module_path_is_harmless(tmp_path: Path) -> None
 
 def test_no_kernel_report_gives_no_sentence() -> None:
     assert kernel_sentence(as_section(None)) is None
+
+
+def test_in_int8_the_gates_are_those_of_the_graph_before_q_and_dq() -> None:
+    report = replace(half_parity(("a.b",)), precision="int8")
+    out = console()
+    show_parity(out, report)
+    line = next(text for text in said(out).splitlines() if text.startswith("gates"))
+    assert line.endswith("before Q/DQ")
+    assert "PyTorch's own" not in line

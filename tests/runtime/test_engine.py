@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 
 from scconv_deploy.errors import CapabilityError, InputError
-from scconv_deploy.runtime.engine import Engine, open_bundle, read_golden
+from scconv_deploy.runtime.engine import Engine, open_bundle
+from scconv_deploy.runtime.golden import read_golden
 from tests.runtime.bundles import read, write_bundle, write_manifest, write_samples
 
 
@@ -257,7 +258,7 @@ def test_serving_needs_only_numpy_and_onnxruntime(bundle: Path) -> None:
         else:
             raise SystemExit("torch was not hidden")
         import scconv_deploy
-        from scconv_deploy.runtime.engine import read_golden
+        from scconv_deploy.runtime.golden import read_golden
         with scconv_deploy.open(sys.argv[1], threads=1, verify="golden", fallback="onnx") as engine:
             engine.warm_up()
             assert engine.info.runtime == "onnxruntime"

@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scconv_deploy.runtime.graph_file import GraphFile, Node, one_node_model
+from scconv_deploy.runtime.graph_file import GraphFile, one_node_model
+from scconv_deploy.runtime.graph_node import Node
 from tests.runtime.blocked_models import with_convolutions
 
 NAMES = st.text("abcxyz/_:é", min_size=1, max_size=8)
@@ -80,6 +81,31 @@ def test_nodes_are_sorted_and_an_attribute_is_added(tmp_path: Path) -> None:
         assert set(node.input) <= known, node.name
         known |= set(node.output)
     assert again.graph.node[-1].attribute[-1] == onnx.helper.make_attribute("block", 16)
+
+
+def test_constants_are_read_added_and_dropped(tmp_path: Path) -> None:
+    model = with_convolutions(tmp_path / "model.onnx")
+    graph = GraphFile(model.SerializeToString())
+    (w3,) = (onnx.numpy_helper.to_array(t) for t in model.graph.initializer if t.name == "w3")
+    read = graph.constant("w3")
+    assert read is not None
+    np.testing.assert_array_equal(read, w3)
+    assert graph.constant("x") is None
+    assert graph.constant("nothing") is None
+    graph.add_constant("new", read[:2].transpose(3, 2, 1, 0))
+    graph.drop_constant("w3")
+    assert graph.dims["new"] == (3, 3, 16, 2)
+    assert "w3" not in graph.dims
+    again = onnx.ModelProto.FromString(graph.to_bytes())
+    stored = {t.name: onnx.numpy_helper.to_array(t) for t in again.graph.initializer}
+    np.testing.assert_array_equal(stored["new"], w3[:2].transpose(3, 2, 1, 0))
+    assert set(stored) == {t.name for t in model.graph.initializer} - {"w3"} | {"new"}
+
+
+def test_a_constant_that_callers_may_replace_is_none(tmp_path: Path) -> None:
+    model = with_convolutions(tmp_path / "model.onnx")
+    model.graph.input.append(onnx.helper.make_tensor_value_info("w3", 1, (32, 16, 3, 3)))
+    assert GraphFile(model.SerializeToString()).constant("w3") is None
 
 
 def test_a_cycle_is_refused() -> None:

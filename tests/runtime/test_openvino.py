@@ -99,6 +99,9 @@ def test_bfloat16_in_and_out(tmp_path: Path) -> None:
     given = np.array([[1.5, -2.0, 255.0]], ml_dtypes.bfloat16)
     with runtime.OpenVINORunner(tmp_path / "m.xml") as runner:
         got = runner.run({"x": given})["y"]
+        for other in (np.float64, np.float16, np.uint16):  # float64 is what NumPy takes for "no type"
+            with pytest.raises(InputError, match="'x' must be bfloat16, not"):
+                runner.run({"x": given.astype(other)})
     assert got.dtype == ml_dtypes.bfloat16
     np.testing.assert_array_equal(got.astype(np.float32), [[2.5, -1.0, 256.0]])
 

@@ -8,7 +8,7 @@
 
     python -m tests.serve.load [--requests 20000] [--clients 64]
 
-Writes ``tests/bench/results/serve.json``. All traffic stays on this machine's loopback address.
+About a minute. Writes ``tests/bench/results/serve.json``. All traffic stays on this machine's loopback address.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from scconv_deploy.config import ExportConfig
 from scconv_deploy.contracts import Silence
 from scconv_deploy.pipeline import run_export
 from tests.bench.machine import load_average, write_results
+from tests.serve.grpc_calls import timed_calls, timed_empty_calls
 from tests.serve.running import Running, running
 
 MODEL = Path(__file__).parents[2] / "samples" / "digits" / "model.pt"
@@ -54,6 +55,7 @@ class Tally:
 class Case:
     """A request ready to send, and its right answer."""
 
+    given: np.ndarray
     body: bytes
     answer: np.ndarray
 
@@ -64,7 +66,7 @@ def cases(bundle: Path, sizes: Sequence[int]) -> list[Case]:
     with scconv_deploy.open(bundle, threads=1) as engine:
         for n in range(DISTINCT):
             x = np.random.default_rng(n).random((sizes[n % len(sizes)], 1, 8, 8), np.float32)
-            made.append(Case(_request(x), np.asarray(engine(x))))
+            made.append(Case(x, _request(x), np.asarray(engine(x))))
     return made
 
 
@@ -86,6 +88,18 @@ def _request(x: np.ndarray) -> bytes:
     return "\r\n".join(lines).encode() + head + x.tobytes()
 
 
+def is_right(tensor: np.ndarray, answer: np.ndarray) -> bool:
+    """Whether a flat answer is the engine's own."""
+    return tensor.size == answer.size and np.allclose(
+        tensor.reshape(answer.shape), answer, rtol=1e-4, atol=1e-4
+    )
+
+
+def wrong_answers(answers: Sequence[np.ndarray], made: Sequence[Case]) -> int:
+    """How many of the answers to the cases in turn are not the engine's own."""
+    return sum(not is_right(answer, made[n % len(made)].answer) for n, answer in enumerate(answers))
+
+
 async def _ask(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, case: Case) -> tuple[int, bool]:
     """Status, and whether the answer is right."""
     writer.write(case.body)
@@ -97,10 +111,7 @@ async def _ask(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, case:
     if status != 200:
         return status, False
     tensor = np.frombuffer(body[int(headers["inference-header-content-length"]) :], np.float32)
-    right = tensor.size == case.answer.size and np.allclose(
-        tensor.reshape(case.answer.shape), case.answer, rtol=1e-4, atol=1e-4
-    )
-    return status, right
+    return status, is_right(tensor, case.answer)
 
 
 async def _client(port: int, work: asyncio.Queue[Case], tally: Tally, end: float) -> None:
@@ -184,7 +195,7 @@ def batching(bundle: Path, folder: Path, requests: int, clients: int, rounds: in
 
 
 def overhead(bundle: Path, folder: Path, calls: int = 1000) -> dict[str, Json]:
-    """One client, one sample: what the server adds to the engine's own call."""
+    """One client, one sample: what the server adds to the engine's own call, over HTTP and over gRPC."""
     made = cases(bundle, (1,))
     x = np.random.default_rng(0).random((1, 1, 8, 8), np.float32)
     with (
@@ -197,11 +208,20 @@ def overhead(bundle: Path, folder: Path, calls: int = 1000) -> dict[str, Json]:
             engine(x)
             took.append(time.perf_counter() - started)
         alone = flood(server, made, calls, 1)
+        if server.grpc is None:
+            raise RuntimeError(f"the server did not start gRPC: {server.log.read_text()}")
+        seconds, answers = timed_calls(server.grpc, "digits", "image", [c.given for c in made], calls)
+        empty = float(np.percentile(timed_empty_calls(server.grpc, calls), 50)) * 1e3
     own = float(np.percentile(took, 50)) * 1e3
+    by_grpc = float(np.percentile(seconds, 50)) * 1e3
     return {
         "engine_p50_ms": round(own, 4),
         "http_p50_ms": alone["p50_ms"],
         "overhead_p50_ms": round(float(str(alone["p50_ms"])) - own, 4),
+        "grpc_p50_ms": round(by_grpc, 3),
+        "grpc_overhead_p50_ms": round(by_grpc - own, 4),
+        "grpc_empty_call_p50_ms": round(empty, 3),
+        "wrong": int(str(alone["wrong"])) + wrong_answers(answers, made),
     }
 
 
@@ -254,7 +274,8 @@ def main() -> None:
     path = write_results(
         "serve",
         {
-            "what": "scconv-serve on samples/digits, HTTP binary; server and clients share this machine's cores",
+            "what": "scconv-serve on samples/digits, HTTP binary unless a name says gRPC; server and clients share "
+            "this machine's cores",
             "load_average_before": before,
             "load_average_after": load_average(),
             **results,

@@ -14,6 +14,7 @@ from scconv_deploy.serve import failures as f
         (InputError("x"), 400, "INVALID_ARGUMENT", None),
         (f.UnauthorisedError("x"), 401, "UNAUTHENTICATED", None),
         (f.NotFoundError("x"), 404, "NOT_FOUND", None),
+        (f.SlowClientError("x"), 408, "DEADLINE_EXCEEDED", None),
         (f.TooLargeError("x"), 413, "RESOURCE_EXHAUSTED", None),
         (f.QueueFullError("x"), 429, "RESOURCE_EXHAUSTED", 1),
         (f.DrainingError("x"), 503, "UNAVAILABLE", 1),

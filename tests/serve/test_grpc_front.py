@@ -98,6 +98,18 @@ def test_too_large_a_message_is_refused(client: Client) -> None:
     assert caught.value.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
 
 
+@pytest.mark.parametrize("verb", ["ModelInfer", "ModelReady", "ServerMetadata"])
+def test_bytes_that_are_no_message(verb: str, client: Client) -> None:
+    class Garbage:
+        def SerializeToString(self) -> bytes:  # noqa: N802 - protobuf's name
+            return b"\xff" * 50
+
+    with pytest.raises(grpc.RpcError) as caught:
+        client(verb, Garbage())
+    assert caught.value.code() == grpc.StatusCode.INVALID_ARGUMENT
+    assert f"no valid {verb}Request" in str(caught.value.details())
+
+
 def test_parsing_alone() -> None:
     request = asked(pictures(1))
     request.parameters["timeout"].int64_param = 5000

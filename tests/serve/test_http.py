@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import http.client
 import json
@@ -10,7 +11,10 @@ from collections.abc import Iterator
 
 import numpy as np
 import pytest
+from starlette.requests import Request
 
+from scconv_deploy.serve.failures import SlowClientError
+from scconv_deploy.serve.http import _body
 from tests.serve.bundles import LARGEST, SHAPE, pictures
 from tests.serve.calls import call, get, infer
 from tests.serve.running import Running
@@ -112,6 +116,23 @@ def test_too_large_a_body_is_refused_whatever_its_header_says(server: Running) -
         pass  # the server had heard enough before all was sent
     finally:
         connection.close()
+
+
+@pytest.mark.parametrize("stops", [True, False], ids=["stops", "ends"])
+def test_a_body_that_stops_coming_is_given_up(stops: bool) -> None:
+    parts = [b"abc", b"def"]
+
+    async def receive() -> dict[str, object]:
+        if not parts:
+            await asyncio.sleep(60)
+        return {"type": "http.request", "body": parts.pop(0), "more_body": stops or bool(parts)}
+
+    request = Request({"type": "http", "headers": [(b"content-length", b"100")]}, receive)
+    if not stops:
+        assert asyncio.run(_body(request, 1000, 0.2)) == b"abcdef"
+        return
+    with pytest.raises(SlowClientError, match=r"did not come within 0\.2 seconds \(--timeout\)"):
+        asyncio.run(_body(request, 1000, 0.2))
 
 
 def test_other_methods_and_paths(server: Running) -> None:

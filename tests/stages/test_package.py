@@ -13,6 +13,7 @@ import pytest
 from scconv_deploy.artifacts import ShapeBounds
 from scconv_deploy.config import Budgets, ErrorStat, ExportConfig, GateForm, Precision, shape_ranges
 from scconv_deploy.errors import InputError
+from scconv_deploy.graph.fingerprint import fingerprint
 from scconv_deploy.runtime.engine import open_bundle
 from scconv_deploy.scconv.style import GraphStyle
 from scconv_deploy.shape_profiles import parse_profiles
@@ -155,3 +156,29 @@ def test_the_manifest_says_how_precise_each_block_was_built(tmp_path: Path) -> N
     assert manifest["precision"] == {"asked": "fp16", "built": "fp16", "io": "fp16", "blocks": roles}
     assert (manifest["gate"], manifest["samples"]) == ("exact", "real")
     assert manifest["style"] == {**asdict(GraphStyle()), "where_mask": True}
+
+
+def test_what_shapes_the_graph_is_in_the_manifest(tmp_path: Path) -> None:
+    packed = contents(tmp_path)
+    manifest = package.run(packed, CONFIG, tmp_path)
+    assert (manifest["simplify"], manifest["variant"], manifest["traced"]) == (True, None, None)
+    quantised = replace(packed, graph=replace(packed.graph, unquantised=packed.graph))
+    manifest = package.run(quantised, replace(CONFIG, simplify=False, variant="F3"), tmp_path)
+    assert (manifest["simplify"], manifest["variant"]) == (False, "F3")
+    assert manifest["traced"] == fingerprint(packed.graph.model)
+    assert reopen.run(tmp_path).trace.fingerprint == manifest["traced"]
+
+
+def test_the_artifacts_own_outputs_are_packed_where_they_were_kept(tmp_path: Path) -> None:
+    packed = contents(tmp_path)
+    package.run(packed, CONFIG, tmp_path)
+    assert set(np.load(tmp_path / "samples.npz").files) == {"inputs.image", "outputs.output"}
+    (name, right), *_ = packed.golden.outputs.items()
+    # The reference's are others, as they are where the verdict was AMBIGUOUS.
+    own = GoldenSamples(packed.golden.inputs, {name: 2 * right}, {name: np.stack([right, 3 * right])})
+    package.run(replace(packed, golden=own), CONFIG, tmp_path)
+    open_bundle(tmp_path, threads=1, verify="golden").close()
+    broken = replace(own, own={name: np.stack([4 * right, 3 * right])})
+    package.run(replace(packed, golden=broken), CONFIG, tmp_path)
+    with pytest.raises(InputError, match="differs from the bundle's golden samples"):
+        open_bundle(tmp_path, threads=1, verify="golden")

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -13,6 +15,7 @@ import pytest
 from scconv_deploy.artifacts import TensorSpec
 from scconv_deploy.config import ExportConfig, GateForm, Precision
 from scconv_deploy.errors import CapabilityError, InputError
+from scconv_deploy.graph.fingerprint import fingerprint as fingerprint_of
 from scconv_deploy.report.to_json import to_json
 from scconv_deploy.scconv.style import GraphStyle
 from scconv_deploy.stages import reopen
@@ -110,3 +113,71 @@ def test_how_it_was_made_comes_back(bundle: Path) -> None:
 
 def test_a_bfloat16_end_keeps_its_name() -> None:
     assert reopen.tensor_spec({"name": "x", "dtype": "bfloat16", "shape": [1]}).dtype == "bfloat16"
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("recognition", {}),
+        ("recognition", {"blocks": [7]}),
+        ("opset", "x"),
+        ("gate", "neither"),
+        ("style", 7),
+        ("calibration", {"a": 1}),
+        ("source", [7]),
+        ("tool_versions", "x"),
+    ],
+)
+def test_a_manifest_of_other_kinds_is_refused_in_words(key: str, value: object, bundle: Path) -> None:
+    reopen.run(bundle)
+    write_manifest(bundle, {**read(bundle), key: value})
+    with pytest.raises(InputError, match=r"cannot be read back, its manifest or model\.onnx is damaged"):
+        reopen.run(bundle)
+
+
+def test_what_shaped_the_graph_comes_back(bundle: Path) -> None:
+    assert reopen.run(bundle).config.simplify
+    write_manifest(bundle, {**read(bundle), "simplify": False, "variant": "F3"})
+    config = reopen.run(bundle).config
+    assert (config.simplify, config.variant) == (False, "F3")
+    # Bundles of earlier versions say it in the command that makes them again.
+    old = {k: v for k, v in read(bundle).items() if k not in ("simplify", "variant")}
+    write_manifest(bundle, {**old, "reproduce": "scconv-export m.pt --target onnx --no-simplify"})
+    config = reopen.run(bundle).config
+    assert (config.simplify, config.variant) == (False, None)
+
+
+def test_outputs_of_the_artifact_itself_come_back_where_there_are_any(bundle: Path) -> None:
+    assert reopen.run(bundle).golden.own == {}
+    arrays: dict[str, Any] = dict(np.load(bundle / "samples.npz"))
+    arrays["artifact.y"] = np.stack([arrays["outputs.y"]] * 2)
+    np.savez(bundle / "samples.npz", **arrays)
+    write_manifest(bundle, read(bundle))
+    golden = reopen.run(bundle).golden
+    assert set(golden.own) == {"y"}
+    np.testing.assert_array_equal(golden.own["y"][1], golden.outputs["y"])
+
+
+@pytest.mark.parametrize(
+    ("fingerprint", "versions", "sha256", "refused"),
+    [
+        ("its own", {"torch": "2.0"}, "other", None),  # the same graph: whoever traced it
+        (None, {"torch": "2.0"}, "same", None),  # nothing to compare with
+        ("another", {}, "other", None),  # another model, which the comparison says
+        ("another", {}, "same", "model.pt is traced to another graph here"),
+        ("another", {"torch": "2.0"}, "other", r"made with torch 2\.0, now \d"),
+        ("another", {"onnxsim": "0.1", "unknown": "1"}, "same", r"made with onnxsim 0\.1, now "),
+    ],
+)
+def test_a_graph_that_is_traced_otherwise_is_told_from_another_model(
+    fingerprint: str | None, versions: dict[str, str], sha256: str, refused: str | None, bundle: Path
+) -> None:
+    opened = reopen.run(bundle)
+    own = fingerprint_of(opened.graph.model) if fingerprint == "its own" else fingerprint
+    opened = replace(opened, trace=reopen.Traced(own, "same", versions))
+    if refused is None:
+        reopen.must_trace_alike(opened, opened.graph, Path("model.pt"), sha256)
+        return
+    with pytest.raises(CapabilityError, match=refused) as caught:
+        reopen.must_trace_alike(opened, opened.graph, Path("model.pt"), sha256)
+    assert caught.value.exit_code == 3

@@ -74,6 +74,17 @@ def test_dynamic_axes_keep_their_names(size: bool) -> None:
     assert found.outputs[0].name == "output"
 
 
+def test_a_part_of_a_multiple_is_named_after_it() -> None:
+    """torch prints such an axis with its own symbol, as ``2*s42``."""
+    sizes = {"minimum": (1, 3, 8, 8), "optimum": (1, 3, 12, 12), "maximum": (4, 3, 32, 32)}
+    spec = TensorSpec("image", "float32", ("batch", 3, "height", "width"), multiple_of={2: 4, 3: 4}, **sizes)
+    graph = traced(nn.Sequential(nn.Conv2d(3, 8, 3, stride=2, padding=1), nn.ReLU()), spec)
+    assert graph.outputs[0].shape == ("batch", 8, "2*height_by_4", "2*width_by_4")
+    (given,) = graph.model.graph.input
+    assert [d.dim_param for d in given.type.tensor_type.shape.dim][2:] == ["4*height_by_4", "4*width_by_4"]
+    onnx.checker.check_model(graph.model, full_check=True)
+
+
 def test_a_static_batch() -> None:
     assert traced(nn.Sequential(deploy()), image(batch=False)).outputs[0].shape == (1, 8, 6, 6)
 

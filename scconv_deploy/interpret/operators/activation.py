@@ -8,17 +8,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from scconv_deploy.interpret.node import Node, Run, operator, rounded_once
+from scconv_deploy.interpret.node import Node, Run, of_one, operator, rounded_once
 from scconv_deploy.interpret.values import Call, Value
 
 Function = Callable[[Tensor], Tensor]
 
 
 def _of_one(function: Function) -> Run:
-    def run(call: Call, values: Sequence[Value]) -> Tensor:
-        return function(call.tensor(values[0]))
-
-    return rounded_once(run)
+    return rounded_once(of_one(function))
 
 
 @operator("Relu")

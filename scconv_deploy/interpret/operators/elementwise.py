@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from scconv_deploy.interpret.node import Node, RefusedError, Run, operator, rounded_once
+from scconv_deploy.interpret.node import Node, RefusedError, Run, of_one, operator, rounded_once
 from scconv_deploy.interpret.values import TORCH_TYPES, Call, Value
 
 UNARY: dict[str, Callable[[Tensor], Tensor]] = {
@@ -70,12 +70,7 @@ VARIADIC: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 @operator(*UNARY)
 def unary(node: Node) -> Run:
     """One tensor in, one out."""
-    function = UNARY[node.proto.op_type]
-
-    def run(call: Call, values: Sequence[Value]) -> Tensor:
-        return function(call.tensor(values[0]))
-
-    return run
+    return of_one(UNARY[node.proto.op_type])
 
 
 @operator(*BINARY)

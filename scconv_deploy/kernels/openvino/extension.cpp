@@ -4,63 +4,26 @@
 // CRUFuse  y1, y2 [, y1's rest][, scale, shift] -> out. Activations are f32, f16 or bf16, constants f32.
 #include <openvino/core/extension.hpp>
 #include <openvino/core/op_extension.hpp>
-#include <openvino/op/op.hpp>
 
-#include <tbb/parallel_for.h>
-
-#include "channels_last.h"
+#include "block_op.h"
+#include "operators.h"
 
 namespace scconv {
-namespace {
-
-class Threads final : public Parallel {
- public:
-  // In the arena of the thread that runs the graph, so with as many threads as the model was compiled for.
-  void run(size_t tasks, Body body, void* data) const override {
-    tbb::parallel_for(
-        size_t{0}, tasks, [=](size_t task) { body(data, task); }, tbb::static_partitioner());
-  }
-};
-
-Element element_of(const ov::element::Type& type) {
-  return type == ov::element::f32 ? kFloat32 : type == ov::element::f16 ? kFloat16 : kBFloat16;
-}
-
-bool is_known(const ov::element::Type& type) {
-  return type == ov::element::f32 || type == ov::element::f16 || type == ov::element::bf16;
-}
-
-// A constant of any shape with one float per channel: (C) or (C, 1, 1).
-bool is_per_channel(const ov::Node& node, size_t input, const ov::Dimension& channels) {
-  const ov::PartialShape& shape = node.get_input_partial_shape(input);
-  return node.get_input_element_type(input) == ov::element::f32 && shape.is_static() && channels.is_static() &&
-         ov::shape_size(shape.to_shape()) == static_cast<size_t>(channels.get_length());
-}
-
-}  // namespace
 
 class SruOp : public ov::op::Op {
  public:
   OPENVINO_OP("SRU", "scconv");
   SruOp() = default;
   SruOp(const ov::OutputVector& inputs, const SruOp& like)
-      : Op(inputs),
-        gate_(like.gate_),
-        groups_(like.groups_),
-        standard_deviation_(like.standard_deviation_),
-        at_least_(like.at_least_),
-        normalised_(like.normalised_),
-        within_(like.within_),
-        epsilon_(like.epsilon_),
-        logit_(like.logit_) {
+      : Op(inputs), attributes_(like.attributes_) {
     constructor_validate_and_infer_types();
   }
 
   void validate_and_infer_types() override {
-    const size_t inputs = 3 + (normalised_ ? 1 : 0) + (gate_ == kStatic ? 1 : 0);
+    const size_t inputs = attributes_.inputs();
     NODE_VALIDATION_CHECK(this, get_input_size() == inputs, "SRU takes ", inputs, " inputs in this form");
     NODE_VALIDATION_CHECK(this, is_known(get_input_element_type(0)), "SRU takes f32, f16 or bf16");
-    NODE_VALIDATION_CHECK(this, groups_ >= 1 && gate_ >= 0 && gate_ < kGates, "SRU's attributes are damaged");
+    NODE_VALIDATION_CHECK(this, attributes_.valid(), "SRU's attributes are damaged");
     ov::PartialShape half = get_input_partial_shape(0);
     NODE_VALIDATION_CHECK(this, half.rank().is_static() && half.size() == 4 && half[3].is_static() &&
                                     half[3].get_length() % 2 == 0,
@@ -79,38 +42,16 @@ class SruOp : public ov::op::Op {
   }
 
   bool visit_attributes(ov::AttributeVisitor& visitor) override {
-    visitor.on_attribute("gate", gate_);
-    visitor.on_attribute("groups", groups_);
-    visitor.on_attribute("standard_deviation", standard_deviation_);
-    visitor.on_attribute("at_least", at_least_);
-    visitor.on_attribute("normalised", normalised_);
-    visitor.on_attribute("within", within_);
-    visitor.on_attribute("epsilon", epsilon_);
-    visitor.on_attribute("logit", logit_);
+    attributes_.visit(visitor);
     return true;
   }
 
   bool has_evaluate() const override { return true; }
 
   bool evaluate(ov::TensorVector& outputs, const ov::TensorVector& inputs) const override {
-    ov::Shape shape = inputs[0].get_shape();
-    Sru sru;
-    sru.form = {static_cast<Gate>(gate_), standard_deviation_, at_least_, normalised_, within_};
-    sru.batch = shape[0];
-    sru.plane = shape[1] * shape[2];
-    sru.channels = shape[3];
-    sru.groups = static_cast<size_t>(groups_);
-    OPENVINO_ASSERT(sru.channels * sru.plane % sru.groups == 0, "SRU: ", shape, " cannot be cut into ", groups_,
-                    " groups");
-    sru.epsilon = epsilon_;
-    sru.logit = static_cast<float>(logit_);
     size_t next = 1;
-    const auto constant = [&] { return static_cast<const float*>(inputs[next++].data()); };
-    sru.scale = constant();
-    sru.shift = constant();
-    if (normalised_) sru.weight = constant();
-    if (gate_ == kStatic) sru.mask = constant();
-    sru.x = inputs[0].data();
+    Sru sru = attributes_.sru(inputs[0], [&] { return static_cast<const float*>(inputs[next++].data()); });
+    ov::Shape shape = inputs[0].get_shape();
     shape[3] /= 2;
     for (auto& output : outputs) output.set_shape(shape);
     sru.y_a = outputs[0].data();
@@ -120,9 +61,7 @@ class SruOp : public ov::op::Op {
   }
 
  private:
-  int64_t gate_ = 0, groups_ = 1;
-  bool standard_deviation_ = false, at_least_ = false, normalised_ = false, within_ = false;
-  double epsilon_ = 0.0, logit_ = 0.0;
+  SruAttributes attributes_;
 };
 
 class FuseOp : public ov::op::Op {
@@ -196,4 +135,5 @@ class FuseOp : public ov::op::Op {
 }  // namespace scconv
 
 OPENVINO_CREATE_EXTENSIONS(std::vector<ov::Extension::Ptr>(
-    {std::make_shared<ov::OpExtension<scconv::SruOp>>(), std::make_shared<ov::OpExtension<scconv::FuseOp>>()}));
+    {std::make_shared<ov::OpExtension<scconv::SruOp>>(), std::make_shared<ov::OpExtension<scconv::FuseOp>>(),
+     std::make_shared<ov::OpExtension<scconv::BlockOp>>()}));

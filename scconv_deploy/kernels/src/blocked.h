@@ -1,7 +1,7 @@
 // The inner loops over ONNX Runtime's blocked layout: every lane is a channel, every row a position.
 //
-// A block is kVectors vectors wide. The second and later vectors are done after the first, stretch by stretch,
-// so that what belongs to a channel stays in registers and the stretch in L1.
+// A block is kVectors vectors wide. The second and later vectors are done after the first, stretch by
+// stretch, so that what belongs to a channel stays in registers and the stretch in L1.
 #pragma once
 
 #include "gate.h"
@@ -42,6 +42,24 @@ void block_sums(const float* x, size_t rows, double* per_channel) {
   }
 }
 
+// Adds to every channel of a block the products of its weights, `count` rows of them, with the inputs.
+template <size_t kVectors>
+void block_products(const float* weights, const double* inputs, size_t count, double* per_channel) {
+  for (size_t vector = 0; vector < kVectors; ++vector) {
+    const float* from = weights + vector * kLanes;
+    double* to = per_channel + vector * kLanes;
+    Doubles even{}, odd{};
+    size_t i = 0;
+    for (; i + 2 <= count; i += 2) {
+      even += inputs[i] * widened(load(from + i * kVectors * kLanes));
+      odd += inputs[i + 1] * widened(load(from + (i + 1) * kVectors * kLanes));
+    }
+    if (i < count) even += inputs[i] * widened(load(from + i * kVectors * kLanes));
+    even += odd;
+    for (size_t lane = 0; lane < kLanes; ++lane) to[lane] += even[lane];
+  }
+}
+
 // As block_moments in gate.h, lane by lane.
 template <size_t kVectors>
 void block_moments(const float* x, size_t rows, Moments* per_channel) {
@@ -76,15 +94,18 @@ void block_moments(const float* x, size_t rows, Moments* per_channel) {
 // From a block's arrays, the gates of one vector of channels.
 template <Gate kGate, bool kNormalised>
 inline LaneGate lanes_at(const BlockGate::Channels& c, size_t channel) {
-  LaneGate gate{load(c.slope + channel), load(c.centre + channel), load(c.offset + channel), Floats{}, Floats{}};
+  LaneGate gate{load(c.slope + channel), load(c.centre + channel), load(c.offset + channel), Floats{},
+                Floats{}};
   if constexpr (kNormalised) gate.weight = load(c.weight + channel);
   if constexpr (kGate == kStatic) gate.mask = load(c.mask + channel);
   return gate;
 }
 
-template <size_t kVectors, Gate kGate, bool kNormalised, bool kWithin, Reach kReach>
-void block_gate(const float* x_a, const float* x_b, float* y_a, float* y_b, size_t rows,
-                const BlockGate& gate) {
+// kAtLeast is known here, because one comparison instead of two halves the work on masks.
+template <size_t kVectors, Gate kGate, bool kNormalised, bool kWithin, Reach kReach, bool kAtLeast>
+inline void gate_rows(const float* x_a, const float* x_b, float* y_a, float* y_b, size_t rows,
+                      const BlockGate& gate) {
+  const float logit = gate.logit;
   for (size_t start = 0; start < rows; start += kStretch) {
     const size_t end = start + kStretch < rows ? start + kStretch : rows;
     for (size_t vector = 0; vector < kVectors; ++vector) {
@@ -93,12 +114,22 @@ void block_gate(const float* x_a, const float* x_b, float* y_a, float* y_b, size
       for (size_t row = start; row < end; ++row) {
         const size_t at = (row * kVectors + vector) * kLanes;
         const Halves y = halves<kWithin>(
-            branches<kGate, kNormalised, kReach>(load(x_a + at), a, gate.logit, gate.at_least),
-            branches<kGate, kNormalised, kReach>(load(x_b + at), b, gate.logit, gate.at_least));
+            branches<kGate, kNormalised, kReach>(load(x_a + at), a, logit, kAtLeast ? -1 : 0),
+            branches<kGate, kNormalised, kReach>(load(x_b + at), b, logit, kAtLeast ? -1 : 0));
         store(y_a + at, y.a);
         store(y_b + at, y.b);
       }
     }
+  }
+}
+
+template <size_t kVectors, Gate kGate, bool kNormalised, bool kWithin, Reach kReach>
+void block_gate(const float* x_a, const float* x_b, float* y_a, float* y_b, size_t rows,
+                const BlockGate& gate) {
+  if (kGate != kStatic && gate.at_least != 0) {
+    gate_rows<kVectors, kGate, kNormalised, kWithin, kReach, true>(x_a, x_b, y_a, y_b, rows, gate);
+  } else {
+    gate_rows<kVectors, kGate, kNormalised, kWithin, kReach, false>(x_a, x_b, y_a, y_b, rows, gate);
   }
 }
 

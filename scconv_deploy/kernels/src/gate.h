@@ -28,14 +28,13 @@ inline double block_sum(const T* x, size_t count, Floats pivot) {
   return total((s0 + s1) + (s2 + s3));
 }
 
+// All but the extremes.
 inline void merge(Moments& into, const Moments& other) {
   const double count = into.count + other.count;
   const double delta = other.mean - into.mean;
   into.mean += delta * (other.count / count);
   into.m2 += other.m2 + delta * delta * (into.count * other.count / count);
   into.count = count;
-  into.low = other.low < into.low ? other.low : into.low;
-  into.high = other.high > into.high ? other.high : into.high;
 }
 
 // A mean of few values has no others to even its rounding out: their sum is taken in double from the start.
@@ -58,12 +57,19 @@ inline double block_mean(const T* x, size_t count) {
   return pivot + block_sum(x, count, all(pivot)) / values;
 }
 
+// Per lane, of all that was seen.
+struct Extremes {
+  Floats low;
+  Floats high;
+};
+
+// Without extremes, which go into `seen`.
 template <typename T>
-inline Moments block_moments(const T* x, size_t count) {
+inline Moments block_moments(const T* x, size_t count, Extremes& seen) {
   const double mean = block_mean(x, count);
   const float centre = static_cast<float>(mean);
   const Floats middle = all(centre);
-  Floats q0{}, q1{}, low = middle, high = middle;
+  Floats q0{}, q1{}, low = seen.low, high = seen.high;
   size_t i = 0;
   const auto take = [&](Floats values, Floats& squares) {
     const Floats d = values - middle;
@@ -77,31 +83,30 @@ inline Moments block_moments(const T* x, size_t count) {
   }
   for (; i + kLanes <= count; i += kLanes) take(load(x + i), q0);
   if (i < count) take(load_rest(x, count, middle), q1);
-  Moments found{static_cast<double>(count), mean, 0.0, centre, centre};
-  for (size_t lane = 0; lane < kLanes; ++lane) {
-    found.low = low[lane] < found.low ? low[lane] : found.low;
-    found.high = high[lane] > found.high ? high[lane] : found.high;
-  }
+  seen = {low, high};
   // Distances were taken from the rounded mean; sum (x - m)^2 - n (mean - m)^2 puts that right.
-  const double off = found.mean - centre;
-  found.m2 = total(q0 + q1) - found.count * off * off;
+  const double values = static_cast<double>(count), off = mean - centre;
+  const double m2 = total(q0 + q1) - values * off * off;
   // Not max(0, m2): a NaN must stay one.
-  if (found.m2 < 0.0) found.m2 = 0.0;
-  return found;
+  return {values, mean, m2 < 0.0 ? 0.0 : m2, 0.0f, 0.0f};
 }
 
 template <typename T>
 Moments moments(const void* data, size_t count) {
   const T* x = static_cast<const T*>(data);
   Moments whole{};
+  Extremes seen{};
+  if (count > 0) seen.low = seen.high = all(load_some(x, 1)[0]);
   for (size_t start = 0; start < count; start += kBlock) {
     const size_t length = count - start < kBlock ? count - start : kBlock;
-    const Moments part = block_moments(x + start, length);
+    const Moments part = block_moments(x + start, length, seen);
     if (start == 0)
       whole = part;
     else
       merge(whole, part);
   }
+  whole.low = lowest(seen.low);
+  whole.high = highest(seen.high);
   return whole;
 }
 
@@ -193,9 +198,11 @@ void gate_run(const void* given_a, const void* given_b, void* made_a, void* made
   T* y_a = static_cast<T*>(made_a);
   T* y_b = static_cast<T*>(made_b);
   const LaneGate gate_a = lanes_of(run.a), gate_b = lanes_of(run.b);
+  const float logit = run.logit;
+  const int32_t at_least = run.at_least;
   const auto gated = [&](Floats a, Floats b) {
-    return halves<kWithin>(branches<kGate, kNormalised, kReach>(a, gate_a, run.logit, run.at_least),
-                           branches<kGate, kNormalised, kReach>(b, gate_b, run.logit, run.at_least));
+    return halves<kWithin>(branches<kGate, kNormalised, kReach>(a, gate_a, logit, at_least),
+                           branches<kGate, kNormalised, kReach>(b, gate_b, logit, at_least));
   };
   if (count < kLanes) {
     const Halves y = gated(load_some(x_a, count), load_some(x_b, count));

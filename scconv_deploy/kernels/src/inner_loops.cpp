@@ -1,5 +1,6 @@
 // The inner loops, compiled once per instruction set: the build gives SCCONV_BUILD (a name) and the flags.
 #include "blocked.h"
+#include "convolve.h"
 #include "gate.h"
 #include "pool.h"
 
@@ -42,7 +43,9 @@ extern const Kernels SCCONV_JOIN(kernels_, SCCONV_BUILD);
     SCCONV_FORMS(SCCONV_BLOCK_REACHES, V, kComplementSoft),                                      \
     SCCONV_FORMS(SCCONV_BLOCK_REACHES, V, kStatic)},                                             \
    {{block_combine<V, false, false>, block_combine<V, false, true>},                             \
-    {block_combine<V, true, false>, block_combine<V, true, true>}}}
+    {block_combine<V, true, false>, block_combine<V, true, true>}},                             \
+   block_products<V>,                                                                            \
+   convolve<(V) * kLanes>}
 
 namespace {
 

@@ -5,6 +5,8 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "convolution.h"
+
 namespace scconv {
 
 // IEEE 754 binary16 as stored; arithmetic is done in float.
@@ -79,6 +81,8 @@ using WeightsFunction = void (*)(const double* pooled, float* weights, size_t ch
 // Everything is per channel; arrays begin with the block's first channel.
 using BlockMomentsFunction = void (*)(const float* x, size_t rows, Moments* per_channel);
 using BlockSumsFunction = void (*)(const float* x, size_t rows, double* per_channel);
+using BlockProductsFunction = void (*)(const float* weights, const double* inputs, size_t count,
+                                       double* per_channel);
 using BlockGateFunction = void (*)(const float* x_a, const float* x_b, float* y_a, float* y_b, size_t rows,
                                    const BlockGate& gate);
 using BlockCombineFunction = void (*)(const float* y1, const float* y2, const float* added, float* out,
@@ -90,6 +94,8 @@ struct BlockedKernels {
   BlockSumsFunction sums;
   BlockGateFunction gate[kGates][2 /* normalised */][2 /* within */][kReaches];
   BlockCombineFunction combine[2 /* added */][2 /* ReLU */];
+  BlockProductsFunction products;
+  ConvolveFunction convolve;
 };
 
 // The inner loops in one instruction set.

@@ -8,6 +8,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <string>
 
 extern "C" {
 
@@ -29,7 +30,7 @@ struct OrtApiBase {
 enum OrtElementType { ORT_FLOAT = 1, ORT_FLOAT16 = 10 };
 enum OrtErrorCode { ORT_FAIL = 1, ORT_INVALID_ARGUMENT = 2 };
 enum OrtMemoryType { ORT_DEFAULT_MEMORY = 0 };
-enum OrtCharacteristic { ORT_REQUIRED = 0 };
+enum OrtCharacteristic { ORT_REQUIRED = 0, ORT_VARIADIC = 2 };
 
 struct OrtCustomOp {
   uint32_t version;
@@ -75,6 +76,8 @@ enum Slot {
   kGetTensorTypeAndShape = 65,
   kKernelInfoGetAttributeFloat = 85,
   kKernelInfoGetAttributeInt64 = 86,
+  kKernelInfoGetAttributeString = 87,
+  kKernelContextGetInputCount = 88,
   kKernelContextGetInput = 90,
   kKernelContextGetOutput = 91,
   kReleaseTensorTypeAndShapeInfo = 99,
@@ -106,6 +109,17 @@ class Api {
   OrtStatus* attribute(const OrtKernelInfo* info, const char* name, int64_t* value) const {
     return at<OrtStatus* (*)(const OrtKernelInfo*, const char*, int64_t*)>(kKernelInfoGetAttributeInt64)(
         info, name, value);
+  }
+  OrtStatus* attribute(const OrtKernelInfo* info, const char* name, std::string* value) const {
+    char text[128];
+    size_t size = sizeof text;  // of the text with its final zero, afterwards
+    OrtStatus* status = at<OrtStatus* (*)(const OrtKernelInfo*, const char*, char*, size_t*)>(
+        kKernelInfoGetAttributeString)(info, name, text, &size);
+    if (status == nullptr) value->assign(text, size - 1);
+    return status;
+  }
+  OrtStatus* inputs(const OrtKernelContext* context, size_t* count) const {
+    return at<OrtStatus* (*)(const OrtKernelContext*, size_t*)>(kKernelContextGetInputCount)(context, count);
   }
   OrtStatus* input(const OrtKernelContext* context, size_t index, const OrtValue** value) const {
     return at<OrtStatus* (*)(const OrtKernelContext*, size_t, const OrtValue**)>(kKernelContextGetInput)(

@@ -1,91 +1,15 @@
 #include "ort_ops.h"
 
 #include <memory>
-#include <new>
 #include <string>
 
-#include "fuse.h"
-#include "ort_tensors.h"
-#include "sru.h"
+#include "forms.h"
+#include "ort_block.h"
+#include "ort_operator.h"
 
 namespace scconv {
 namespace ort {
 namespace {
-
-OrtElementType element(Type type) { return type == kFloat ? ORT_FLOAT : ORT_FLOAT16; }
-
-// The attribute `block`, and the loops for it. Only a runtime that blocked its tensors itself sets it (see
-// runtime/blocked.py); no exported file has it.
-struct Layout {
-  size_t block = 0;
-  const Kernels* loops = &kernels();
-
-  OrtStatus* configure(const Api& api, const OrtKernelInfo* info, const std::string& name, Type type) {
-    int64_t asked = 0;
-    if (OrtStatus* status = api.attribute(info, "block", &asked)) {
-      api.release(status);  // not there
-      return nullptr;
-    }
-    const Kernels* found = type == kFloat && asked > 0 ? kernels_for(static_cast<size_t>(asked)) : nullptr;
-    if (found == nullptr) {
-      return refuse(api, "%s: blocks of %lld channels are not possible here in this type", name.c_str(),
-                    static_cast<long long>(asked));
-    }
-    loops = found;
-    block = static_cast<size_t>(asked);
-    return nullptr;
-  }
-};
-
-// What both operators answer in the same way. `Op` brings `Kernel`, `takes_activation` (whether an input is of
-// type T), `inputs` and `kOutputs`.
-template <typename Op>
-struct Described : OrtCustomOp {
-  std::string name;
-  Type type = kFloat;
-  size_t inputs = 0;
-
-  Described() : OrtCustomOp{} {
-    version = kApiVersion;
-    GetName = [](const OrtCustomOp* op) { return self(op).name.c_str(); };
-    GetExecutionProviderType = [](const OrtCustomOp*) -> const char* { return "CPUExecutionProvider"; };
-    GetInputTypeCount = [](const OrtCustomOp* op) { return self(op).inputs; };
-    GetInputType = [](const OrtCustomOp* op, size_t index) {
-      return self(op).takes_activation(index) ? element(self(op).type) : ORT_FLOAT;
-    };
-    GetOutputTypeCount = [](const OrtCustomOp*) { return Op::kOutputs; };
-    GetOutputType = [](const OrtCustomOp* op, size_t) { return element(self(op).type); };
-    GetInputCharacteristic = [](const OrtCustomOp*, size_t) { return ORT_REQUIRED; };
-    GetOutputCharacteristic = [](const OrtCustomOp*, size_t) { return ORT_REQUIRED; };
-    GetInputMemoryType = [](const OrtCustomOp*, size_t) { return ORT_DEFAULT_MEMORY; };
-    GetVariadicInputMinArity = [](const OrtCustomOp*) { return 1; };
-    GetVariadicInputHomogeneity = [](const OrtCustomOp*) { return 1; };
-    GetVariadicOutputMinArity = [](const OrtCustomOp*) { return 1; };
-    GetVariadicOutputHomogeneity = [](const OrtCustomOp*) { return 1; };
-    GetStartVersion = [](const OrtCustomOp*) { return 1; };
-    GetEndVersion = [](const OrtCustomOp*) { return 0x7fffffff; };
-    CreateKernelV2 = [](const OrtCustomOp* op, const OrtApi* table, const OrtKernelInfo* info,
-                        void** kernel) -> OrtStatus* {
-      std::unique_ptr<typename Op::Kernel> made(new (std::nothrow) typename Op::Kernel(self(op), Api(table)));
-      if (made == nullptr) return Api(table).error(ORT_FAIL, "out of memory");
-      SCCONV_RETURN_IF(made->configure(info));
-      *kernel = made.release();
-      return nullptr;
-    };
-    KernelComputeV2 = [](void* kernel, OrtKernelContext* context) -> OrtStatus* {
-      const auto& made = *static_cast<const typename Op::Kernel*>(kernel);
-      // No exception may leave through the C interface; the scratch memory is all that can throw.
-      try {
-        return made.compute(context);
-      } catch (const std::bad_alloc&) {
-        return made.api.error(ORT_FAIL, "out of memory");
-      }
-    };
-    KernelDestroy = [](void* kernel) { delete static_cast<typename Op::Kernel*>(kernel); };
-  }
-
-  static const Op& self(const OrtCustomOp* op) { return *static_cast<const Op*>(op); }
-};
 
 struct SruOp;
 
@@ -110,11 +34,8 @@ struct SruOp : Described<SruOp> {
   bool takes_activation(size_t index) const { return index == 0; }
 
   SruOp(SruForm form, Type type) : form(form) {
-    static const char* const kNames[kGates] = {"hard", "soft", "complement_soft", "static"};
     this->type = type;
-    name = std::string("SRU_") + kNames[form.gate] + (form.standard_deviation ? "_std" : "") +
-           (form.at_least ? "_ge" : "") + (form.normalised ? "_normalised" : "") +
-           (form.within ? "_within" : "");
+    name = name_of(form);
     inputs = 3 + (form.normalised ? 1 : 0) + (form.gate == kStatic ? 1 : 0);
   }
 };
@@ -186,8 +107,7 @@ struct FuseOp : Described<FuseOp> {
 
   FuseOp(FuseForm form, Type type) : form(form) {
     this->type = type;
-    name = std::string("CRUFuse_") + (form.pair ? "pair" : "joint") + (form.affine ? "_affine" : "") +
-           (form.added ? "_add" : "") + (form.relu ? "_relu" : "");
+    name = name_of(form);
     inputs = 2 + (form.affine ? 2 : 0) + (form.added ? 1 : 0);
   }
 };
@@ -234,27 +154,15 @@ struct Operators {
   std::vector<const OrtCustomOp*> all;
 
   Operators() {
-    for (int bits = 0; bits < kGates * 16; ++bits) {
-      SruForm form;
-      form.gate = static_cast<Gate>(bits / 16);
-      form.standard_deviation = bits & 1;
-      form.at_least = bits & 2;
-      form.normalised = bits & 4;
-      form.within = bits & 8;
-      // A static mask was compared at export.
-      if (form.gate == kStatic && form.at_least) continue;
+    for (const SruForm& form : sru_forms()) {
       for (Type type : {kFloat, kHalf}) sru.emplace_back(new SruOp(form, type));
     }
-    for (int bits = 0; bits < 16; ++bits) {
-      FuseForm form;
-      form.pair = bits & 1;
-      form.affine = bits & 2;
-      form.relu = bits & 4;
-      form.added = bits & 8;
+    for (const FuseForm& form : fuse_forms()) {
       for (Type type : {kFloat, kHalf}) fuse.emplace_back(new FuseOp(form, type));
     }
     for (const auto& op : sru) all.push_back(op.get());
     for (const auto& op : fuse) all.push_back(op.get());
+    all.push_back(&block_operator());
   }
 };
 

@@ -13,9 +13,10 @@ namespace scconv {
 namespace ort {
 
 constexpr size_t kRank = 4;
+constexpr size_t kMostRank = 6;
 
 struct Tensor {
-  int64_t dims[kRank] = {0, 1, 1, 1};
+  int64_t dims[kMostRank] = {0, 1, 1, 1};
   size_t rank = 0;
   const void* data = nullptr;
 
@@ -41,27 +42,40 @@ OrtStatus* refuse(const Api& api, const char* format, Values... values) {
   return api.error(ORT_INVALID_ARGUMENT, text);
 }
 
+// The extents of an input of at most kMostRank axes.
+inline OrtStatus* read_dims(const Api& api, const OrtValue* value, size_t index, int64_t* dims,
+                            size_t* rank) {
+  OrtTensorTypeAndShapeInfo* info = nullptr;
+  SCCONV_RETURN_IF(api.shape(value, &info));
+  OrtStatus* status = api.rank(info, rank);
+  if (status == nullptr) {
+    status = *rank <= kMostRank
+                 ? api.dimensions(info, dims, *rank)
+                 : refuse(api, "input %zu has %zu axes; at most %zu are possible", index, *rank, kMostRank);
+  }
+  api.release(info);
+  return status;
+}
+
 inline OrtStatus* read(const Api& api, const OrtKernelContext* context, size_t index, Tensor* tensor) {
   const OrtValue* value = nullptr;
   SCCONV_RETURN_IF(api.input(context, index, &value));
   if (value == nullptr) return refuse(api, "input %zu is missing", index);
-  OrtTensorTypeAndShapeInfo* info = nullptr;
-  SCCONV_RETURN_IF(api.shape(value, &info));
-  OrtStatus* status = api.rank(info, &tensor->rank);
-  if (status == nullptr) {
-    status = tensor->rank <= kRank
-                 ? api.dimensions(info, tensor->dims, tensor->rank)
-                 : refuse(api, "input %zu has %zu axes; at most 4 are possible", index, tensor->rank);
-  }
-  api.release(info);
-  SCCONV_RETURN_IF(status);
+  SCCONV_RETURN_IF(read_dims(api, value, index, tensor->dims, &tensor->rank));
   void* data = nullptr;
   SCCONV_RETURN_IF(api.data(value, &data));
   tensor->data = data;
   return nullptr;
 }
 
-// A constant per channel: any shape with as many elements.
+inline OrtStatus* read_size(const Api& api, const OrtKernelContext* context, size_t index, size_t* size) {
+  Tensor tensor;
+  SCCONV_RETURN_IF(read(api, context, index, &tensor));
+  *size = tensor.size();
+  return nullptr;
+}
+
+// A constant: any shape with as many elements.
 inline OrtStatus* read_constant(const Api& api, const OrtKernelContext* context, size_t index,
                                 size_t channels, const float** values) {
   Tensor tensor;

@@ -1,5 +1,6 @@
 // The library's entry points: what ONNX Runtime calls, and what Python asks through ctypes.
 #include "kernels.h"
+#include "ort_block.h"
 #include "ort_ops.h"
 #include "ort_tensors.h"
 
@@ -42,3 +43,6 @@ SCCONV_EXPORT const char* scconv_instruction_set() { return scconv::kernels().na
 
 // For tests: use this build in kernels made from now on. 0 where this CPU cannot.
 SCCONV_EXPORT int scconv_select_instruction_set(const char* name) { return scconv::select_kernels(name); }
+
+// Which attributes and inputs scconv::Block has here; a library without this function has no such operator.
+SCCONV_EXPORT int scconv_block_version() { return scconv::ort::kBlockVersion; }

@@ -138,14 +138,35 @@ inline Floats load_rest(const T* from, size_t count, Floats filling) {
 inline Floats lower(Floats a, Floats b) { return a < b ? a : b; }
 inline Floats higher(Floats a, Floats b) { return a > b ? a : b; }
 
+// Halves onto each other until one is left; unrolled, so that it stays in registers.
+template <size_t kCount, typename Value, typename Join>
+inline Value joined(const Value* values, const Join& join) {
+  if constexpr (kCount == 1) {
+    return values[0];
+  } else {
+    Value half[kCount / 2];
+    for (size_t i = 0; i < kCount / 2; ++i) half[i] = join(values[i], values[i + kCount / 2]);
+    return joined<kCount / 2>(half, join);
+  }
+}
+
 // In double: the mean of few values must be better than a float where they hardly differ.
 inline double total(Floats values) {
-  double sums[kLanes];
-  for (size_t i = 0; i < kLanes; ++i) sums[i] = values[i];
-  for (size_t width = kLanes / 2; width > 0; width /= 2) {
-    for (size_t i = 0; i < width; ++i) sums[i] += sums[i + width];
-  }
-  return sums[0];
+  double wide[kLanes];
+  for (size_t i = 0; i < kLanes; ++i) wide[i] = values[i];
+  return joined<kLanes>(wide, [](double a, double b) { return a + b; });
+}
+
+inline float lowest(Floats values) {
+  float lanes[kLanes];
+  store(lanes, values);
+  return joined<kLanes>(lanes, [](float a, float b) { return a < b ? a : b; });
+}
+
+inline float highest(Floats values) {
+  float lanes[kLanes];
+  store(lanes, values);
+  return joined<kLanes>(lanes, [](float a, float b) { return a > b ? a : b; });
 }
 
 // e^x to 2 units in the last place; 0 below the smallest normal float, NaN for NaN.

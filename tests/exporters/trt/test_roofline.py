@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from exporters.trt.cards import Card
@@ -62,3 +64,10 @@ def test_the_rate_is_that_of_the_products_type() -> None:
 def test_a_free_dimension_is_an_error() -> None:
     with pytest.raises(ValueError, match="free dimension"):
         roofline((kernel("a", (tensor("x", (-1, 4, 2, 2)),), (Y,)),), CARD)
+
+
+def test_a_small_networks_estimate_is_no_zero() -> None:
+    card = replace(CARD, bandwidth=1e3)
+    moving = kernel("m", (tensor("x", (1, 1000, 100, 1)),), ())
+    assert "at least 0.4 us on C" in roofline((moving,), card).words
+    assert "at least 36 us on C" in roofline((moving,) * 9, CARD).words

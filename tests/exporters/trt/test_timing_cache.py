@@ -13,8 +13,6 @@ from exporters.trt.timing_cache import attach, save
 from scconv_deploy.errors import BuildError, CapabilityError
 from scconv_deploy.tensorrt_options import TensorRTOptions
 from tests.exporters.trt.models import SILENCE
-from tests.exporters.trt.test_process import fake as fake
-from tests.exporters.trt.test_process import folder as folder
 
 
 class _Cache:
