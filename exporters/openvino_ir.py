@@ -7,6 +7,7 @@ kernels of the model as it is compiled here, not from the file (:mod:`exporters.
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
@@ -92,7 +93,8 @@ class OpenVINOExporter:
         """Convert, write, compile for this machine, and say what was compiled.
 
         Raises:
-            BuildError: OpenVINO cannot convert the graph.
+            BuildError: OpenVINO cannot convert the graph, or not write the result.
+            OSError: the disk is full, or the folder cannot be written.
         """
         progress.update("converting to OpenVINO IR")
         files = _write(graph, folder)
@@ -142,12 +144,33 @@ def _write(graph: TracedGraph, folder: Path) -> tuple[Path, ...]:
             model = ov.Core().read_model(graph.model.SerializeToString())
         model.reshape({spec.name: _partial(spec) for spec in graph.inputs})
         _name_outputs(model, [spec.name for spec in graph.outputs])
+    except Exception as error:
+        raise BuildError(f"OpenVINO cannot convert this graph: {first_line(error)}") from error
+    try:
         # Weights are stored as they are: the graph's own types are the precision.
         ov.save_model(model, path, compress_to_fp16=False)
     except Exception as error:
-        raise BuildError(f"OpenVINO cannot convert this graph: {first_line(error)}") from error
+        _write_as_much(folder, graph.model.ByteSize())
+        raise BuildError(f"OpenVINO cannot write {ARTIFACT}: {first_line(error)}") from error
     onnx.save(graph.model, folder / GRAPH)
     return (path, folder / WEIGHTS, folder / GRAPH)
+
+
+def _write_as_much(folder: Path, size: int) -> None:
+    """Ask the system why OpenVINO could not write, which says "iostream error" alone and removes its files.
+
+    The two files and ``model.onnx`` hold the graph twice: that many bytes are written and removed.
+
+    Raises:
+        OSError: what the system says; a full disk is told as for every target (:mod:`scconv_deploy.workspace`).
+    """
+    chunk = bytes(1 << 20)
+    with tempfile.TemporaryFile(dir=folder, buffering=0) as file:
+        for start in range(0, 2 * size, len(chunk)):
+            part = memoryview(chunk)[: 2 * size - start]
+            # A disk that fills up takes a part first.
+            while part:
+                part = part[file.write(part) :]
 
 
 def _partial(spec: TensorSpec) -> Any:

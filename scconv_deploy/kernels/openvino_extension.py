@@ -3,7 +3,8 @@
 OpenVINO promises no binary interface between versions, so the library is not shipped: its sources are, the wheel
 of OpenVINO brings headers and libraries, and a C++ compiler makes it in ten to forty seconds, once. It lies in the
 user's cache folder under a name made of everything that it depends on: OpenVINO's version, the sources, the
-compiler and this CPU. Several processes may compile at once; each puts a whole file in place.
+compiler and this CPU. Several processes may compile at once; each puts a whole file in place. A library that
+others could have written there is not loaded.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import os
 import platform
 import re
 import shutil
+import stat
 import subprocess
 import sys
 import tempfile
@@ -23,7 +25,8 @@ from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
 
-from scconv_deploy.errors import CapabilityError
+from scconv_deploy import user_cache
+from scconv_deploy.errors import CapabilityError, first_line
 
 LOG = logging.getLogger("scconv_deploy.kernels")
 FOLDER = Path(__file__).parent
@@ -43,6 +46,8 @@ FLAGS = (
 DOMAIN_MARK = b'version="scconv"'
 """How an IR's XML names our operators' set."""
 _LOCK = threading.Lock()
+FOLDER_NAME = "openvino"
+_UNKEPT: dict[str, tempfile.TemporaryDirectory[str]] = {}
 
 
 def library() -> Path:
@@ -58,10 +63,35 @@ def library() -> Path:
             "the fused kernels for OpenVINO are compiled where they run, and there is no C++ compiler here: install "
             "one (apt-get install g++), or export without --form plugin"
         )
-    path = cache_folder() / f"libscconv_openvino_{_key(release, compiler)}.so"
+    name = f"libscconv_openvino_{_key(release, compiler)}.so"
     with _LOCK:
-        if not path.is_file():
+        return _kept(root, compiler, name) or _for_this_process(root, compiler, name)
+
+
+def _kept(root: Path, compiler: str, name: str) -> Path | None:
+    """The library in the user's cache folder; None where that folder cannot be written or is not the user's alone."""
+    try:
+        path = user_cache.folder(FOLDER_NAME) / name
+        if user_cache.is_own(path):
+            return path
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if user_cache.only_mine(path.parent.lstat(), stat.S_ISDIR):
             _compile(root, compiler, path)
+            return path
+        reason = f"others may write to {path.parent}"
+    except (OSError, RuntimeError) as error:
+        reason = first_line(error)
+    LOG.warning("the fused kernels for OpenVINO cannot be kept (%s): each process compiles its own", reason)
+    return None
+
+
+def _for_this_process(root: Path, compiler: str, name: str) -> Path:
+    """The library in a folder that goes when this process ends."""
+    if name not in _UNKEPT:
+        _UNKEPT[name] = tempfile.TemporaryDirectory(prefix="scconv-openvino-")
+    path = Path(_UNKEPT[name].name) / name
+    if not path.is_file():
+        _compile(root, compiler, path)
     return path
 
 
@@ -77,16 +107,6 @@ def find_compiler() -> str | None:
     """Path of a C++ compiler: ``CXX``, else the first of :data:`COMPILERS` on the path."""
     named = os.environ.get("CXX")
     return next((p for p in map(shutil.which, [named] if named else COMPILERS) if p), None)
-
-
-def cache_folder() -> Path:
-    """``$XDG_CACHE_HOME/scconv-deploy/openvino``, or the system's own place for caches."""
-    if sys.platform == "darwin":
-        base = Path.home() / "Library" / "Caches"
-    else:
-        chosen = os.environ.get("XDG_CACHE_HOME", "")
-        base = Path(chosen) if Path(chosen).is_absolute() else Path.home() / ".cache"
-    return base / "scconv-deploy" / "openvino"
 
 
 def _openvino() -> tuple[Path, str]:
@@ -132,13 +152,16 @@ def _compile(root: Path, compiler: str, path: Path) -> None:
         sources = [str(FOLDER / "openvino" / name) for name in SOURCES]
         command = [compiler, *FLAGS, "-shared", f"-I{FOLDER / 'src'}", f"-I{FOLDER / 'openvino'}", *headers]
         _run([*command, "-march=native", *sources, *map(str, libraries), "-o", str(made)])
-        path.parent.mkdir(parents=True, exist_ok=True)
         # On the same file system as its place, so that the last step is one.
         handle, beside = tempfile.mkstemp(dir=path.parent, suffix=".part")
         os.close(handle)
-        shutil.copyfile(made, beside)
-        Path(beside).chmod(0o700)
-        Path(beside).replace(path)
+        try:
+            shutil.copyfile(made, beside)
+            Path(beside).chmod(0o700)
+            Path(beside).replace(path)
+        except BaseException:
+            Path(beside).unlink(missing_ok=True)
+            raise
 
 
 def _library(root: Path, name: str) -> Path:

@@ -26,6 +26,7 @@ from scconv_deploy.errors import CapabilityError, InputError, first_line
 from scconv_deploy.kernels import openvino_extension
 from scconv_deploy.runtime.dtypes import BFLOAT16, numpy_dtype
 from scconv_deploy.runtime.openvino_blocks import join_blocks
+from scconv_deploy.runtime.openvino_core import extend, process_core
 
 CPU = "CPU"
 SPECIALISED = 4
@@ -64,20 +65,19 @@ class OpenVINORunner:
         hint: str | None = None,
         join: bool = True,
     ) -> None:
-        self._core = ov.Core()
-        _check_device(self._core, provider, threads)
+        _check_device(provider, threads)
         self._device, self._threads = provider, threads
         self._library: Path | None = None
         if openvino_extension.holds_fused_nodes(artifact):
-            library = _add_kernels(self._core, provider)
+            library = _add_kernels(provider)
             self._library = library if join else None
         try:
-            self._model = self._core.read_model(artifact)
+            self._model = process_core().read_model(artifact)
         except Exception as error:
             raise InputError(f"OpenVINO cannot read {artifact.name}: {_reason(error)}") from error
         self._name = artifact.name
         halves = half_types(self._model)
-        _check_types(self._core, provider, halves, artifact.name)
+        _check_types(provider, halves, artifact.name)
         self.precision_hint = hint or ("dynamic" if halves else "f32")
         self.input_names: tuple[str, ...] = tuple(port.any_name for port in self._model.inputs)
         self.output_names: tuple[str, ...] = tuple(port.any_name for port in self._model.outputs)
@@ -154,7 +154,7 @@ class OpenVINORunner:
     def _compile(self, shapes: tuple[tuple[int, ...], ...] | None) -> _Compiled:
         own = {} if self._threads is None else {THREADS: self._threads}
         settings: dict[str, Any] = {PRECISION_HINT: self.precision_hint, "PERFORMANCE_HINT": "LATENCY", **own}
-        make = partial(self._core.compile_model, device_name=self._device, config=settings)
+        make = partial(process_core().compile_model, device_name=self._device, config=settings)
         try:
             model = self._model.clone()
             if shapes is not None:
@@ -228,9 +228,9 @@ def half_types(model: ov.Model) -> set[ov.Type]:
 
 def missing_types(halves: set[ov.Type], device: str = CPU) -> str | None:
     """Those of the model's 16-bit types that the device does not compute, in words; None where it has them all."""
-    known = ov.Core().get_property(device, "OPTIMIZATION_CAPABILITIES")
-    missing = sorted(word for kind, word in HALVES.items() if kind in halves and word not in known)
-    return ", ".join(word.lower() for word in missing) or None
+    known = process_core().get_property(device, "OPTIMIZATION_CAPABILITIES")
+    missing = sorted(word.lower() for kind, word in HALVES.items() if kind in halves and word not in known)
+    return ", ".join(missing) or None
 
 
 def element_name(kind: ov.Type) -> str:
@@ -243,8 +243,8 @@ def version() -> str:
     return str(ov.__version__).partition("-")[0]
 
 
-def _check_device(core: ov.Core, provider: str, threads: int | None) -> None:
-    devices = core.available_devices
+def _check_device(provider: str, threads: int | None) -> None:
+    devices = process_core().available_devices
     if provider not in devices and provider not in {d.partition(".")[0] for d in devices}:
         raise CapabilityError(
             f"OpenVINO {version()} finds no device {provider} here; available: {', '.join(devices)}"
@@ -253,7 +253,7 @@ def _check_device(core: ov.Core, provider: str, threads: int | None) -> None:
         raise InputError(f"a number of threads can be set for {CPU}, not for {provider}; leave it out")
 
 
-def _add_kernels(core: ov.Core, provider: str) -> Path:
+def _add_kernels(provider: str) -> Path:
     if provider != CPU:
         raise CapabilityError(
             f"this bundle has fused kernels (--form plugin), which are for {CPU}, not for {provider}; export with "
@@ -261,7 +261,7 @@ def _add_kernels(core: ov.Core, provider: str) -> Path:
         )
     library = openvino_extension.library()
     try:
-        core.add_extension(library)
+        extend(library)
     except Exception as error:
         raise CapabilityError(
             f"OpenVINO {version()} cannot load the fused kernels in {library}: {_reason(error)}; delete that file to "
@@ -270,10 +270,10 @@ def _add_kernels(core: ov.Core, provider: str) -> Path:
     return library
 
 
-def _check_types(core: ov.Core, provider: str, halves: set[ov.Type], name: str) -> None:
+def _check_types(provider: str, halves: set[ov.Type], name: str) -> None:
     missing = missing_types(halves, provider) if halves else None
     if missing is not None:
-        known = ", ".join(core.get_property(provider, "OPTIMIZATION_CAPABILITIES"))
+        known = ", ".join(process_core().get_property(provider, "OPTIMIZATION_CAPABILITIES"))
         raise CapabilityError(
             f"{name} computes in {missing}, which OpenVINO {version()} does not compute on this {provider} "
             f"(it has {known}); run it on another device, or export with --precision fp32"

@@ -1,8 +1,8 @@
 """Kernels that TensorRT for RTX compiled for this GPU -> a file of the user's cache folder, and back.
 
 The cache holds code that will run on the GPU, so a file is read only where nobody but the user could have written
-it: a real folder and a real file, owned by this user, writable by no one else. TensorRT checks the content itself
-(version, GPU, driver). A cache that cannot be read or written costs start-up time, never a result.
+it (:mod:`~scconv_deploy.user_cache`). TensorRT checks the content itself (version, GPU, driver). A cache that
+cannot be read or written costs start-up time, never a result.
 """
 
 from __future__ import annotations
@@ -11,44 +11,33 @@ import contextlib
 import hashlib
 import os
 import stat
-import sys
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
 
+from scconv_deploy import user_cache
+
+FOLDER = "tensorrt-rtx"
 LARGEST = 2**30
 """Bytes of a cache that is read; a larger file is not ours."""
-
-
-def folder() -> Path:
-    """``$XDG_CACHE_HOME/scconv-deploy/tensorrt-rtx``, or the system's own place for caches."""
-    if sys.platform == "win32":
-        base = Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
-    elif sys.platform == "darwin":
-        base = Path.home() / "Library" / "Caches"
-    else:
-        chosen = os.environ.get("XDG_CACHE_HOME", "")
-        base = Path(chosen) if Path(chosen).is_absolute() else Path.home() / ".cache"
-    return base / "scconv-deploy" / "tensorrt-rtx"
 
 
 def file_for(plan: bytes, library: str, gpu: str) -> Path:
     """One file per engine, version of the library and GPU."""
     key = hashlib.sha256(plan)
     key.update(f"\0{library}\0{gpu}".encode())
-    return folder() / f"{key.hexdigest()[:32]}.cache"
+    return user_cache.folder(FOLDER) / f"{key.hexdigest()[:32]}.cache"
 
 
 def read(file: Path) -> bytes | None:
     """The cached kernels, or None where there are none or the file is not safely the user's own."""
     try:
-        if not (_only_mine(file.parent.lstat(), stat.S_ISDIR) and _only_mine(file.lstat(), stat.S_ISREG)):
+        if not user_cache.is_own(file):
             return None
         descriptor = os.open(file, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0))
         with os.fdopen(descriptor, "rb") as stream:
             # Asked again of the open file: its name may have been given to another one meanwhile.
             found = os.fstat(stream.fileno())
-            if not _only_mine(found, stat.S_ISREG) or found.st_size > LARGEST:
+            if not user_cache.only_mine(found, stat.S_ISREG) or found.st_size > LARGEST:
                 return None
             return stream.read() or None
     except OSError:
@@ -59,7 +48,7 @@ def write(file: Path, data: bytes) -> bool:
     """Replace the cache in one step; False where it cannot be written (a full disk, a read-only home)."""
     try:
         file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if not _only_mine(file.parent.lstat(), stat.S_ISDIR):
+        if not user_cache.only_mine(file.parent.lstat(), stat.S_ISDIR):
             return False
         descriptor, name = tempfile.mkstemp(dir=file.parent, prefix=".new-")  # mode 0600
         try:
@@ -73,12 +62,3 @@ def write(file: Path, data: bytes) -> bool:
     except OSError:
         return False
     return True
-
-
-def _only_mine(found: os.stat_result, is_kind: Callable[[int], bool]) -> bool:
-    """Owned by this user, writable by nobody else, and of the wanted kind (so no symbolic link)."""
-    if not is_kind(found.st_mode):
-        return False
-    if not hasattr(os, "getuid"):  # Windows keeps a user's folder private by itself
-        return True
-    return found.st_uid == os.getuid() and not found.st_mode & (stat.S_IWGRP | stat.S_IWOTH)

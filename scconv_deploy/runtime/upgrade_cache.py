@@ -18,6 +18,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from scconv_deploy import user_cache
 from scconv_deploy.runtime import runtime_cache
 
 try:
@@ -55,7 +56,7 @@ def file_for(**facts: str) -> Path | None:
     """The file for what an upgrade hangs on; None where this user has no folder of his own."""
     key = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:32]
     try:
-        return runtime_cache.folder().parent / FOLDER / f"{key}{SUFFIX}"
+        return user_cache.folder(FOLDER) / f"{key}{SUFFIX}"
     except RuntimeError:  # Path.home() finds no home
         return None
 

@@ -35,6 +35,7 @@ from scconv_deploy.bench.statistics import median_interval
 from scconv_deploy.bench.stopwatch import Clock, lead_in
 from scconv_deploy.measurements import Estimate
 from scconv_deploy.runtime.engine import Engine
+from scconv_deploy.runtime.openvino_core import process_core
 from tests.bench import history
 from tests.bench.machine import load_average, write_results
 from tests.runtime.bundles import read, write_bundle, write_manifest
@@ -96,7 +97,7 @@ def bare_onnx(model: Path, x: np.ndarray) -> Call:
 
 def bare_openvino(model: Path, x: np.ndarray) -> Call:
     """An infer request of the model compiled for this shape, on one thread, as our runner compiles it."""
-    core = ov.Core()
+    core = process_core()
     read_in = core.read_model(model)
     read_in.reshape({"x": list(x.shape)})
     settings = {"INFERENCE_NUM_THREADS": 1, "INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"}

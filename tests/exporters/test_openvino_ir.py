@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Iterator
 from dataclasses import replace
 from importlib.util import find_spec
@@ -17,7 +18,7 @@ from exporters.openvino_ir import OpenVINOExporter
 from scconv_deploy import api, registry
 from scconv_deploy.config import ExportConfig, Form, Precision, default_opset
 from scconv_deploy.contracts import Silence
-from scconv_deploy.errors import CapabilityError, InputError, VerificationError
+from scconv_deploy.errors import BuildError, CapabilityError, InputError, VerificationError
 from scconv_deploy.kernels import openvino_extension
 from scconv_deploy.runtime.backends import open_runner
 from scconv_deploy.runtime.engine import open_bundle
@@ -144,6 +145,39 @@ def test_outputs_that_share_a_value_keep_their_names(tmp_path: Path) -> None:
     assert sorted(got) == ["first", "given", "second"]
     np.testing.assert_array_equal(got["second"], 2 * given)
     np.testing.assert_array_equal(got["given"], given)
+
+
+@pytest.fixture
+def tiny_disk(tmp_path: Path) -> Iterator[Path]:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=8k", "none", str(disk)]
+    if subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("a tmpfs cannot be mounted here (not root, or in a container)")
+    yield disk
+    subprocess.run(["umount", str(disk)], check=True)
+
+
+def test_a_full_disk_is_no_fault_of_the_graph(tiny_disk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Exit 2 and the sentence of every target, and nothing is left; the twin that does not ask blames OpenVINO."""
+    with pytest.raises(InputError, match=r"the disk that holds .* is full; free some space"):
+        api.export(network(), EXAMPLE, "openvino", out=tiny_disk / "bundle")
+    monkeypatch.setattr(openvino_ir, "_write_as_much", lambda folder, size: None)
+    with pytest.raises(BuildError, match="iostream error"):
+        api.export(network(), EXAMPLE, "openvino", out=tiny_disk / "bundle")
+    assert list(tiny_disk.iterdir()) == []
+
+
+def test_a_refusal_to_write_is_told_as_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import openvino as ov
+
+    def refuse(*_: object, **__: object) -> None:
+        raise RuntimeError("basic_ios::clear: iostream error")
+
+    monkeypatch.setattr(ov, "save_model", refuse)
+    with pytest.raises(BuildError, match=r"cannot write model\.xml: basic_ios"):
+        OpenVINOExporter().build(ready().graph, CONFIG, tmp_path, Silence())
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_without_openvino_exit_3_with_the_line(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from exporters import openvino_fused
+from scconv_deploy import user_cache
 from scconv_deploy.errors import CapabilityError
 from scconv_deploy.kernels import openvino_extension
 from scconv_deploy.runtime.openvino import OpenVINORunner
@@ -133,8 +134,49 @@ class TestCompiled:
         with caplog.at_level(logging.WARNING):
             assert openvino_extension.library() == first
         assert not caplog.records
-        assert [p.name for p in openvino_extension.cache_folder().iterdir()] == [first.name]
+        assert [p.name for p in user_cache.folder(openvino_extension.FOLDER_NAME).iterdir()] == [first.name]
         assert first.is_relative_to(cache)
+
+
+def _instead(root: Path, compiler: str, path: Path) -> None:
+    """What compiling leaves behind."""
+    path.write_bytes(b"compiled here")
+
+
+@pytest.fixture
+def no_compiler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Compiling writes a few bytes; the cache folder is ``tmp_path``."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(openvino_extension, "find_compiler", lambda: "true")
+    monkeypatch.setattr(openvino_extension, "_compile", _instead)
+    monkeypatch.setattr(openvino_extension, "_UNKEPT", {})
+    return tmp_path
+
+
+def test_a_library_that_others_could_have_written_is_not_loaded(no_compiler: Path) -> None:
+    kept = openvino_extension.library()
+    kept.write_bytes(b"planted")
+    assert (
+        openvino_extension.library().read_bytes() == b"planted"
+    )  # the user's own file is the user's business
+    kept.chmod(0o666)
+    assert openvino_extension.library().read_bytes() == b"compiled here"
+    kept.parent.chmod(0o777)
+    kept.write_bytes(b"planted")
+    found = openvino_extension.library()
+    assert found != kept
+    assert found.read_bytes() == b"compiled here"
+
+
+def test_without_a_cache_folder_each_process_compiles_its_own(
+    no_compiler: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (no_compiler / "scconv-deploy").write_text("no folder")
+    found = openvino_extension.library()
+    assert found.read_bytes() == b"compiled here"
+    assert openvino_extension.library() == found
+    assert not found.is_relative_to(no_compiler)
+    assert "cannot be kept" in caplog.text
 
 
 def test_several_threads_compile_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -144,7 +186,6 @@ def test_several_threads_compile_once(tmp_path: Path, monkeypatch: pytest.Monkey
 
     def compile_once(root: Path, compiler: str, path: Path) -> None:
         runs.append(1)
-        path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(b"library")
 
     monkeypatch.setattr(openvino_extension, "_compile", compile_once)
