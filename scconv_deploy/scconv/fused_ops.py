@@ -10,7 +10,7 @@ attributes, so every form is an operator of its own:
 * ``CRUFuse_{joint,pair}[_affine][_add][_relu] (y1, y2 [, scale, shift] [, added]) -> out``.
 
 Activations are float32 or float16, constants float32 with one value per channel. The bodies compute in float32
-and round their results once, as the kernels do. The names are built in ``kernels/src/ort_ops.cpp`` too.
+and round their results once, as the kernels do. The names are built in ``kernels/src/forms.h`` too.
 """
 
 from __future__ import annotations

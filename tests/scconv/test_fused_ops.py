@@ -16,7 +16,7 @@ from tests.kernels.forms import FUSE_FORMS, SRU_FORMS, sru_case
 from tests.kernels.models import sru_model
 from tests.scconv.axes import cru, sru
 
-SOURCE = Path(__file__).parents[2] / "scconv_deploy" / "kernels" / "src" / "ort_ops.cpp"
+SOURCE = Path(__file__).parents[2] / "scconv_deploy" / "kernels" / "src" / "forms.h"
 
 
 def test_a_specification_has_one_name_and_every_name_is_reached() -> None:
