@@ -14,7 +14,7 @@ import hashlib
 import logging
 import platform
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -112,15 +112,17 @@ def _upgrade(model: Path, start: Start) -> Entry:
             block = block_of_convolutions(start)
         except Exception as error:  # noqa: BLE001 - whatever it was, the model can run as it is
             return Entry(refused=first_line(error))
-        for way in (_whole_blocks, _fused_nodes):
+        ways: dict[str, Callable[[], Entry]] = {
+            "whole blocks": lambda: _whole_blocks(model, Path(folder) / "whole.onnx", block, start),
+            "fused nodes": lambda: _fused_nodes(written, block),
+        }
+        for name, way in ways.items():
             try:
-                entry = way(model, written, block, start)
+                entry = way()
                 check_agreement(planar, start(entry.graph, False, False))
             except Exception as error:  # noqa: BLE001 - as above
                 entry = Entry(refused=first_line(error))
-                LOG.info(
-                    "%s: no %s: %s", model.name, way.__name__.strip("_").replace("_", " "), entry.refused
-                )
+                LOG.info("%s: no %s: %s", model.name, name, entry.refused)
             else:
                 LOG.info(
                     "%d fused nodes of %s work on blocks of %d channels; %d of them are whole SCConv blocks",
@@ -134,7 +136,7 @@ def _upgrade(model: Path, start: Start) -> Entry:
 
 
 def _whole_blocks(model: Path, written: Path, block: int, start: Start) -> Entry:
-    """From the exported graph."""
+    """From the exported graph, which ONNX Runtime then optimises into ``written``."""
     if loader.block_version() != block_fusion.VERSION:
         raise NotBlockedError("this library of kernels has none for a whole block")
     graph = GraphFile(model.read_bytes())
@@ -143,14 +145,12 @@ def _whole_blocks(model: Path, written: Path, block: int, start: Start) -> Entry
         LOG.info("%s: several nodes stay several at %s", model.name, sentence)
     if not count:
         raise NotBlockedError("none can be one node")
-    again = written.with_name("whole.onnx")
-    start(graph.to_bytes(), True, False, again)
-    return replace(_fused_nodes(model, again, block, start), whole_blocks=count)
+    start(graph.to_bytes(), True, False, written)
+    return replace(_fused_nodes(written, block), whole_blocks=count)
 
 
-def _fused_nodes(model: Path, written: Path, block: int, start: Start) -> Entry:
+def _fused_nodes(written: Path, block: int) -> Entry:
     """From the graph that ONNX Runtime optimised."""
-    del model, start
     graph = GraphFile(written.read_bytes())
     count = use_blocks(graph, block)
     return Entry(graph.to_bytes(), block, nodes=count)
